@@ -1,0 +1,25 @@
+/** Time as a value that is handed in: only `io/` reads the machine's clock, so everything else can be simulated. */
+export interface Clock {
+  /** Milliseconds from an arbitrary start, never going backwards. */
+  nowMs(): number;
+  /** Milliseconds since 1970, for people and logs; may jump. */
+  wallMs(): number;
+  /** Resolves after `ms`; the returned function ends the wait early without resolving. */
+  after(ms: number, run: () => void): () => void;
+}
+
+export const systemClock: Clock = {
+  nowMs: () => performance.now(),
+  wallMs: () => Date.now(),
+  after(ms, run) {
+    const timer = setTimeout(run, ms);
+    return () => clearTimeout(timer);
+  },
+};
+
+/** A wait of `ms` on the given clock. */
+export function sleep(clock: Clock, ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(ms, resolve);
+  });
+}

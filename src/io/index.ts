@@ -1,0 +1,2 @@
+export { type Clock, sleep, systemClock } from "./clock.ts";
+export { withDeadline } from "./deadline.ts";

@@ -1,0 +1,2 @@
+/** Everything about QEMU itself: its monitor, its command line, and what it can do on this host. */
+export * from "./qmp/index.ts";
