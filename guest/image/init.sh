@@ -40,6 +40,12 @@ if [ -n "$godwit_ip" ] && [ -e /sys/class/net/eth0 ]; then
   [ -n "$godwit_gateway" ] && busybox ip route add default via "$godwit_gateway"
 fi
 
+ports=$(busybox ls /dev/virtio-ports | busybox tr '\n' ' ')
+disks=$(busybox ls /sys/block | busybox grep vd | busybox tr '\n' ' ')
+address=$(busybox ip -o -4 addr show eth0 2>/dev/null | busybox awk '{print $4}')
+balloon=$(busybox ls /sys/bus/virtio/drivers/virtio_balloon | busybox grep -c virtio)
+echo "godwit-guest devices ports ${ports:-none }disks ${disks:-none }address ${address:-none} balloon $balloon"
+
 # A root disk is found by its label ("godwit-root"), read only: it can be shared by all guests.
 root_disk=
 for disk in /sys/block/vd*; do

@@ -1,2 +1,21 @@
 export { type Clock, sleep, systemClock } from "./clock.ts";
 export { withDeadline } from "./deadline.ts";
+export {
+  defaultSlabOptions,
+  Slab,
+  type SlabConsumer,
+  type SlabOptions,
+  SlabReceiver,
+} from "./slab-receiver.ts";
+export {
+  type DetachedProcess,
+  type DetachedSpec,
+  isRunning,
+  type KillOptions,
+  killProcess,
+  type ProcessIdentity,
+  type Processes,
+  type RunOptions,
+  type RunResult,
+  systemProcesses,
+} from "./process.ts";

@@ -28,7 +28,7 @@ async function fakeMonitor(script: Script, first = greeting) {
     socket.on("error", () => {});
     socket.write(first);
     createInterface({ input: socket }).on("line", (line) => {
-      const command = JSON.parse(line) as Command;
+      const command: Command = JSON.parse(line);
       if (command.execute === "qmp_capabilities") reply(socket, command.id, {});
       else script(command, socket);
     });

@@ -48,7 +48,7 @@ export class QmpDecoder {
       if (message !== undefined) messages.push(message);
       start = end + 1;
     }
-    if (start < bytes.length) this.#keep(bytes.slice(start));
+    if (start < bytes.length) this.#keep(new Uint8Array(bytes.subarray(start)));
     return messages;
   }
 

@@ -108,7 +108,7 @@ export interface StreamLimits {
 }
 
 export const defaultStreamLimits: StreamLimits = {
-  headBytesMax: 1 << 20,
+  headBytesMax: 512 << 10,
   blockCountMax: 1024,
   memoryBytesMax: 2 ** 44,
   commandBytesMax: 4096,

@@ -1,0 +1,24 @@
+export { FrameDecoder, type FrameSink } from "./decode.ts";
+export {
+  encodeAckBody,
+  encodeControlBody,
+  encodeHeader,
+  encodePreamble,
+  plainHeader,
+} from "./encode.ts";
+export {
+  batchBytesTarget,
+  bodyBytesMax,
+  type FrameHeader,
+  FrameType,
+  frameHeaderBytes,
+  frameTypeNames,
+} from "./format.ts";
+export {
+  type DestinationMessage,
+  type MemoryHashes,
+  type OfferMessage,
+  parseDestinationMessage,
+  parseSourceMessage,
+  type SourceMessage,
+} from "./messages.ts";
