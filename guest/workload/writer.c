@@ -46,9 +46,7 @@ static int touch_mode, random_order, compressible;
 /* state */
 static uint64_t writes;       /* since the first fill; equals the sum of what the table says */
 static uint64_t sweeps;       /* full passes over region and table */
-static uint64_t next_written; /* page the next write goes to, in sequential order */
 static uint64_t next_checked; /* page the sweep is at */
-static uint64_t chance = 88172645463325252u;
 static char corrupt[160]; /* the first error found; empty while all is well */
 
 static uint64_t entry_check(uint64_t page, uint32_t generation, uint32_t touch)
@@ -63,15 +61,20 @@ static void set_entry(uint64_t page, uint32_t generation, uint32_t touch)
 
 static unsigned char *page_at(uint64_t page) { return region + page * BLOCK_BYTES; }
 
+/* Keeps the first error only: what comes later is often a consequence of it. */
+#define CORRUPT(...)                                          \
+    do {                                                      \
+        if (corrupt[0] == 0)                                  \
+            snprintf(corrupt, sizeof corrupt, __VA_ARGS__);   \
+    } while (0)
+
 static void report_page(uint64_t page, struct entry want)
 {
     struct block_header found = *(struct block_header *)page_at(page);
-    if (corrupt[0] == 0)
-        snprintf(corrupt, sizeof corrupt,
-                 "page %llu expected generation %u.%u found generation %llu.%llu%s",
-                 (unsigned long long)page, want.generation, want.touch,
-                 (unsigned long long)found.generation, (unsigned long long)found.touch,
-                 found.magic == BLOCK_MAGIC && found.index == page ? "" : " (header damaged)");
+    int sound = found.magic == BLOCK_MAGIC && found.index == page;
+    CORRUPT("page %llu expected generation %u.%u found generation %llu.%llu%s", (unsigned long long)page,
+            want.generation, want.touch, (unsigned long long)found.generation, (unsigned long long)found.touch,
+            !sound ? " (header damaged)" : found.generation == want.generation ? " (content damaged)" : "");
 }
 
 /* Checks the whole page, or in touch mode (`quick`) its header only, against its entry. */
@@ -79,15 +82,13 @@ static void check_page(uint64_t page, int quick)
 {
     struct entry want = table[page];
     if (want.check != entry_check(page, want.generation, want.touch)) {
-        if (corrupt[0] == 0)
-            snprintf(corrupt, sizeof corrupt, "page %llu expected a sound table entry found %u.%u with a wrong check",
-                     (unsigned long long)page, want.generation, want.touch);
+        CORRUPT("page %llu expected a sound table entry found %u.%u with a wrong check", (unsigned long long)page,
+                want.generation, want.touch);
         return;
     }
     struct block_header header = {BLOCK_MAGIC, page, want.generation, want.touch};
-    int holds = quick ? memcmp(page_at(page), &header, sizeof header) == 0
-                      : block_holds(page_at(page), page, want.generation, want.touch, compressible);
-    if (!holds)
+    if (quick ? memcmp(page_at(page), &header, sizeof header) != 0
+              : !block_holds(page_at(page), page, want.generation, want.touch, compressible))
         report_page(page, want);
 }
 
@@ -97,27 +98,13 @@ static void check_total(void)
     uint64_t total = 0;
     for (uint64_t page = 0; page < pages; page++)
         total += (uint64_t)table[page].generation - 1 + table[page].touch;
-    if (total != writes && corrupt[0] == 0)
-        snprintf(corrupt, sizeof corrupt, "page table expected %llu writes found %llu",
-                 (unsigned long long)writes, (unsigned long long)total);
-}
-
-static uint64_t choose_page(void)
-{
-    if (random_order) {
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        return chance % hot_pages;
-    }
-    uint64_t page = next_written;
-    next_written = page + 1 < hot_pages ? page + 1 : 0;
-    return page;
+    if (total != writes)
+        CORRUPT("page table expected %llu writes found %llu", (unsigned long long)writes, (unsigned long long)total);
 }
 
 static void write_next_page(void)
 {
-    uint64_t page = choose_page();
+    uint64_t page = (random_order ? mix(writes, 1) : writes) % hot_pages;
     struct entry old = table[page];
     check_page(page, touch_mode);
     if (touch_mode) {
@@ -222,9 +209,7 @@ static void run(uint64_t write_rate, int flat_out, uint64_t sweep_rate, uint64_t
             if (tick <= now)
                 tick = now + tick_ns;
         }
-        slice += SLICE_NS;
-        if (slice + (uint64_t)SLICE_NS * MAX_SLICES_BEHIND < now)
-            slice = now;
+        slice = slice + (uint64_t)SLICE_NS * MAX_SLICES_BEHIND < now ? now : slice + SLICE_NS;
         if (!flat_out)
             sleep_until_ns(slice);
     }
@@ -242,10 +227,8 @@ int main(int count, char **arguments)
     touch_mode = strcmp(option(arguments, "mode", "full"), "touch") == 0;
     random_order = strcmp(option(arguments, "order", "seq"), "random") == 0;
     compressible = strcmp(option(arguments, "content", "random"), "compressible") == 0;
-    if (mb == 0)
-        mb = 1;
-    if (sweep == 0)
-        sweep = mb / 4 > 8 ? mb / 4 : 8;
+    mb = mb == 0 ? 1 : mb;
+    sweep = sweep != 0 ? sweep : mb / 4 > 8 ? mb / 4 : 8;
     pages = mb * 1048576 / BLOCK_BYTES;
     hot_pages = hot == 0 || hot > mb ? pages : hot * 1048576 / BLOCK_BYTES;
     region = reserve(pages * BLOCK_BYTES);
@@ -257,6 +240,6 @@ int main(int count, char **arguments)
     }
     SAY("godwit-guest writer mb %llu rate %s filled in %llu ms\n", (unsigned long long)mb, rate,
         (unsigned long long)((now_ns() - begin) / 1000000));
-    run(strtoull(rate, NULL, 10) * 1000000, strcmp(rate, "max") == 0, sweep * 1000000,
-        (tick_ms == 0 ? 250 : tick_ms) * 1000000, planted);
+    tick_ms = tick_ms == 0 ? 250 : tick_ms;
+    run(strtoull(rate, NULL, 10) * 1000000, strcmp(rate, "max") == 0, sweep * 1000000, tick_ms * 1000000, planted);
 }

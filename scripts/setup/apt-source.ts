@@ -17,10 +17,22 @@ export type DebianSource = {
   readonly signedBy: string | undefined;
 };
 
-type Entry = DebianSource & { readonly suites: readonly string[]; readonly components: readonly string[] };
+type Entry = DebianSource & {
+  readonly suites: readonly string[];
+  readonly components: readonly string[];
+};
 
 /** Main suites only: `bookworm-security` and `-updates` come from the same or another host, unneeded here. */
-const debianSuites = new Set(["bullseye", "bookworm", "trixie", "forky", "sid", "stable", "testing", "unstable"]);
+const debianSuites = new Set([
+  "bullseye",
+  "bookworm",
+  "trixie",
+  "forky",
+  "sid",
+  "stable",
+  "testing",
+  "unstable",
+]);
 
 /** The first main-archive entry of the machine, or a SetupError that says what is needed. */
 export async function findDebianSource(etcApt = "/etc/apt"): Promise<DebianSource> {
@@ -39,14 +51,20 @@ export async function findDebianSource(etcApt = "/etc/apt"): Promise<DebianSourc
 
 /** The same source in deb822 form for another suite. */
 export function sourceForSuite(source: DebianSource, suite: string): string {
-  const fields = ["Types: deb", `URIs: ${source.uri}`, `Suites: ${suite}`, "Components: main", "Architectures: amd64"];
+  const fields = [
+    "Types: deb",
+    `URIs: ${source.uri}`,
+    `Suites: ${suite}`,
+    "Components: main",
+    "Architectures: amd64",
+  ];
   if (source.signedBy !== undefined) fields.push(`Signed-By: ${source.signedBy}`);
   return `${fields.join("\n")}\n`;
 }
 
 async function sourceFiles(etcApt: string): Promise<string[]> {
   const names = await readdir(join(etcApt, "sources.list.d")).catch(() => []);
-  const parts = names.filter((name) => /\.(sources|list)$/.test(name)).sort();
+  const parts = names.filter((name) => /\.(sources|list)$/.test(name)).toSorted();
   const classic = await readFile(join(etcApt, "sources.list")).then(
     () => [join(etcApt, "sources.list")],
     () => [],
@@ -71,11 +89,21 @@ export function parseDeb822(text: string): Entry[] {
     for (const match of stanza.matchAll(/^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t].*)*)/gm)) {
       fields.set((match[1] ?? "").toLowerCase(), (match[2] ?? "").trimEnd());
     }
-    const words = (name: string): string[] => (fields.get(name) ?? "").split(/\s+/).filter((word) => word !== "");
+    const words = (name: string): string[] =>
+      (fields.get(name) ?? "").split(/\s+/).filter((word) => word !== "");
     const uri = words("uris")[0];
-    const off = ["no", "false", "0"].includes((fields.get("enabled") ?? "yes").trim().toLowerCase());
+    const off = ["no", "false", "0"].includes(
+      (fields.get("enabled") ?? "yes").trim().toLowerCase(),
+    );
     if (uri === undefined || off || !words("types").includes("deb")) return [];
-    return [{ uri, signedBy: fields.get("signed-by"), suites: words("suites"), components: words("components") }];
+    return [
+      {
+        uri,
+        signedBy: fields.get("signed-by"),
+        suites: words("suites"),
+        components: words("components"),
+      },
+    ];
   });
 }
 
@@ -85,6 +113,13 @@ export function parseClassic(text: string): Entry[] {
     if (match === null) return [];
     const [, options = "", uri = "", suite = "", components = ""] = match;
     const signedBy = /(?:^|\s)signed-by=(\S+)/i.exec(options)?.[1]?.replaceAll(",", " ");
-    return [{ uri, signedBy, suites: [suite.replace(/\/$/, "")], components: components.trim().split(/\s+/) }];
+    return [
+      {
+        uri,
+        signedBy,
+        suites: [suite.replace(/\/$/, "")],
+        components: components.trim().split(/\s+/),
+      },
+    ];
   });
 }

@@ -32,7 +32,7 @@ export class PrivateApt {
     await apt.#run("apt-get", ["-qq", "update"]).catch((error: unknown) => {
       throw new SetupError(
         `cannot read the package list of Debian ${suite} at ${source.uri} ` +
-          `(derived from this machine's own package source).\n  ${error instanceof Error ? error.message : error}`,
+          `(derived from this machine's own package source).\n  ${String(error)}`,
       );
     });
     return apt;
@@ -59,7 +59,9 @@ export class PrivateApt {
   /** Every package an installation of `names` on an empty system would bring, with its version. */
   async closure(names: readonly string[]): Promise<Map<string, string>> {
     const text = (await this.#run("apt-get", ["-s", "install", ...names])).toString();
-    return new Map([...text.matchAll(/^Inst (\S+) \((\S+)/gm)].map((match) => [match[1] ?? "", match[2] ?? ""]));
+    return new Map(
+      [...text.matchAll(/^Inst (\S+) \((\S+)/gm)].map((match) => [match[1] ?? "", match[2] ?? ""]),
+    );
   }
 
   /** Downloads exactly these packages (checked by apt against the signed lists) and unpacks them into `target`. */
@@ -68,9 +70,14 @@ export class PrivateApt {
     await mkdir(archives, { recursive: true });
     await mkdir(target, { recursive: true });
     await this.#run("apt-get", ["-qq", "download", ...names], archives);
-    for (const file of await readdir(archives)) {
-      const name = file.slice(0, file.indexOf("_"));
-      if (names.includes(name)) await run("dpkg-deb", ["-x", join(archives, file), target]);
+    const files = new Map(
+      (await readdir(archives)).map((file) => [file.slice(0, file.indexOf("_")), file]),
+    );
+    for (const name of names) {
+      const file = files.get(name);
+      if (file === undefined)
+        throw new SetupError(`apt-get download left no file for package ${name}`);
+      await run("dpkg-deb", ["-x", join(archives, file), target]);
     }
   }
 

@@ -10,10 +10,28 @@
  *   $CACHE/qemu/10.0.13/root/                what the packages brought
  *   $CACHE/qemu/default -> 10.0.13
  */
-import { chmod, copyFile, cp, mkdir, readdir, readlink, rename, rm, symlink, writeFile } from "node:fs/promises";
+import {
+  chmod,
+  copyFile,
+  cp,
+  mkdir,
+  readdir,
+  readlink,
+  rename,
+  rm,
+  symlink,
+  writeFile,
+} from "node:fs/promises";
 import { join } from "node:path";
 import { PrivateApt } from "./apt.ts";
-import { cacheFolder, exists, makeDirectoryAtOnce, run, say, withTemporaryFolder } from "./shell.ts";
+import {
+  cacheFolder,
+  exists,
+  makeDirectoryAtOnce,
+  run,
+  say,
+  withTemporaryFolder,
+} from "./shell.ts";
 
 export type QemuRelease = {
   /** Debian suite that carries it. */
@@ -24,7 +42,7 @@ export type QemuRelease = {
 
 /** `default` serves everything; the other one is for tests of godwit between versions of QEMU. */
 export const qemuReleases = {
-  "qemu": { suite: "trixie", link: "default" },
+  qemu: { suite: "trixie", link: "default" },
   "qemu-7.2": { suite: "bookworm", link: "bookworm" },
 } as const satisfies Record<string, QemuRelease>;
 
@@ -42,7 +60,9 @@ export async function ensureQemu(release: QemuRelease): Promise<string> {
     const apt = await PrivateApt.open(release.suite, await subfolder(temporary, "apt"));
     const packages = await apt.closure(["qemu-system-x86", "qemu-utils"]);
     const version = upstreamVersion(packages.get("qemu-system-x86") ?? "");
-    say(`setup: downloading and unpacking QEMU ${version} (${packages.size} packages, about 40 MB)`);
+    say(
+      `setup: downloading and unpacking QEMU ${version} (${packages.size} packages, about 40 MB)`,
+    );
     const unpacked = await subfolder(temporary, "unpacked");
     await apt.unpack([...packages.keys()], unpacked);
     await makeDirectoryAtOnce(join(folder, version), async (made) => {
@@ -59,16 +79,19 @@ export async function ensureQemu(release: QemuRelease): Promise<string> {
 /** "1:10.0.13+ds-0+deb13u1" is 10.0.13. */
 export function upstreamVersion(debianVersion: string): string {
   const version = /^(?:\d+:)?(\d+(?:\.\d+)+)/.exec(debianVersion)?.[1];
-  if (version === undefined) throw new Error(`no upstream version in Debian version "${debianVersion}"`);
+  if (version === undefined)
+    throw new Error(`no upstream version in Debian version "${debianVersion}"`);
   return version;
 }
 
 /** Firmware of other machines: two thirds of the data files. */
-const foreignFirmware = /^(hppa|openbios|skiboot|slof|u-boot|s390|npcm|palcode|vof|.*\.dtb|QEMU,(cg|tcx)|linux-user|opensbi|edk2|petalogix|.*spapr)/;
+const foreignFirmware =
+  /^(hppa|openbios|skiboot|slof|u-boot|s390|npcm|palcode|vof|.*\.dtb|QEMU,(cg|tcx)|linux-user|opensbi|edk2|petalogix|.*spapr)/;
 
 async function keepNeeded(unpacked: string, root: string): Promise<void> {
   await mkdir(join(root, "usr/bin"), { recursive: true });
-  for (const program of programs) await copyFile(join(unpacked, "usr/bin", program), join(root, "usr/bin", program));
+  for (const program of programs)
+    await copyFile(join(unpacked, "usr/bin", program), join(root, "usr/bin", program));
   await gatherLibraries(unpacked, join(root, libraryFolders[0]));
   await gatherFirmware(unpacked, join(root, "usr/share/qemu"));
 }
@@ -88,16 +111,22 @@ async function gatherLibraries(unpacked: string, target: string): Promise<void> 
 /** One folder of real files: in the packages some are links across packages, absolute ones at that. */
 async function gatherFirmware(unpacked: string, target: string): Promise<void> {
   await mkdir(target, { recursive: true });
-  for (const folder of ["usr/share/seabios", "usr/lib/ipxe/qemu", "usr/share/qemu", "usr/share/qemu-efi"]) {
+  for (const folder of [
+    "usr/share/seabios",
+    "usr/lib/ipxe/qemu",
+    "usr/share/qemu",
+    "usr/share/qemu-efi",
+  ]) {
     const entries = await readdir(join(unpacked, folder), { withFileTypes: true }).catch(() => []);
     for (const entry of entries) {
       if (!entry.isFile() || foreignFirmware.test(entry.name)) continue;
       await copyFile(join(unpacked, folder, entry.name), join(target, entry.name));
     }
   }
-  // The option-rom loaders of 7.2 live in a sub-folder-free optionrom set; keymaps are needed for VNC only.
+  // For VNC, whose start fails without them.
   const keymaps = join(unpacked, "usr/share/qemu/keymaps");
-  if (await exists(keymaps)) await cp(keymaps, join(target, "keymaps"), { recursive: true, dereference: true });
+  if (await exists(keymaps))
+    await cp(keymaps, join(target, "keymaps"), { recursive: true, dereference: true });
 }
 
 /**

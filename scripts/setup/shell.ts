@@ -39,7 +39,11 @@ const searchPath = `${process.env["PATH"] ?? "/usr/bin:/bin"}:/usr/sbin:/sbin`;
  * Runs a program to its end and gives back its standard output. If it fails, throws a SetupError with
  * the command and the end of what it printed.
  */
-export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Buffer> {
+export async function run(
+  program: string,
+  args: readonly string[],
+  options: RunOptions = {},
+): Promise<Buffer> {
   const env = { ...process.env, LC_ALL: "C.UTF-8", PATH: searchPath, ...options.env };
   const child = spawn(program, args, { cwd: options.cwd, env, stdio: ["pipe", "pipe", "pipe"] });
   const output: Buffer[] = [];
@@ -54,7 +58,12 @@ export async function run(program: string, args: readonly string[], options: Run
     child.on("close", (code, signal) => resolve(code === 0 ? "" : `exit ${code ?? signal}`));
   });
   if (ending === "") return Buffer.concat(output);
-  const last = Buffer.concat([...complaints, ...output]).toString().trim().split("\n").slice(-12).join("\n  ");
+  const last = Buffer.concat([...complaints, ...output])
+    .toString()
+    .trim()
+    .split("\n")
+    .slice(-12)
+    .join("\n  ");
   throw new SetupError(`${program} ${args.join(" ")}\n  failed: ${ending}\n  ${last}`);
 }
 
@@ -70,7 +79,10 @@ export async function exists(path: string): Promise<boolean> {
  * so that a directory under its final name is always complete. If another process was faster, its
  * directory (made from the same recipe) stays.
  */
-export async function makeDirectoryAtOnce(target: string, fill: (folder: string) => Promise<void>): Promise<void> {
+export async function makeDirectoryAtOnce(
+  target: string,
+  fill: (folder: string) => Promise<void>,
+): Promise<void> {
   await withTemporaryFolder(dirname(target), async (folder) => {
     const made = join(folder, "made");
     await mkdir(made);
@@ -82,7 +94,10 @@ export async function makeDirectoryAtOnce(target: string, fill: (folder: string)
 }
 
 /** Gives `use` an empty folder inside `parent` (on the same file system) and removes it afterwards. */
-export async function withTemporaryFolder<T>(parent: string, use: (folder: string) => Promise<T>): Promise<T> {
+export async function withTemporaryFolder<T>(
+  parent: string,
+  use: (folder: string) => Promise<T>,
+): Promise<T> {
   await mkdir(parent, { recursive: true });
   const folder = await mkdtemp(join(parent, "tmp-"));
   try {
@@ -97,7 +112,12 @@ export async function mainProgram(name: string, main: () => Promise<void>): Prom
   try {
     await main();
   } catch (error) {
-    const text = error instanceof SetupError ? error.message : error instanceof Error ? error.stack : String(error);
+    const text =
+      error instanceof SetupError
+        ? error.message
+        : error instanceof Error
+          ? error.stack
+          : String(error);
     say(`${name}: ${text}`);
     process.exitCode = 1;
   }

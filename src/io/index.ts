@@ -19,3 +19,6 @@ export {
   type RunResult,
   systemProcesses,
 } from "./process.ts";
+export { adoptSocket } from "./adopt-socket.ts";
+export { acceptTls, loadTlsCredentials, type TlsCredentials } from "./tls.ts";
+export { type CertificateNames, createPrivateCa, issueHostCertificates } from "./tls-issue.ts";

@@ -80,6 +80,11 @@ export class SlabReceiver {
     return this.#to - this.#from;
   }
 
+  /** True while the socket is not read, because nothing is free or the owner holds back. */
+  get isPaused(): boolean {
+    return this.#paused;
+  }
+
   hold(slab: Slab): void {
     slab.holders++;
   }

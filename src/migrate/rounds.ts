@@ -26,9 +26,12 @@ export interface RoundOptions {
   readonly fixedMs: number;
 }
 
-/** Rounds in a row that must fail to shrink before it is called a stall: one alone may be a burst. */
+/** Rounds that must fail to shrink before it is called a stall: one alone may be a burst. */
 const stallRounds = 2;
-/** A round "shrinks" when it has at most this share of the smallest before it. */
+/**
+ * A round "shrinks" when it has at most this share of the smallest before it: the count of failures starts again. One that
+ * only shrinks against the round before it is the way back from a burst, and is not counted at all.
+ */
 const shrinkShare = 0.9;
 
 export type Decision =
@@ -70,7 +73,9 @@ export class RoundPlanner {
     const roundMs = Math.max(1, round.startMs - last.startMs);
     const dirtyBytesPerSecond = (round.dirtyBytes / roundMs) * 1000;
     const shrank = round.dirtyBytes <= this.#smallestDirtyBytes * shrinkShare;
-    this.#roundsWithoutShrinking = shrank ? 0 : this.#roundsWithoutShrinking + 1;
+    const recovers = round.dirtyBytes <= last.dirtyBytes * shrinkShare;
+    if (shrank) this.#roundsWithoutShrinking = 0;
+    else if (!recovers) this.#roundsWithoutShrinking++;
     this.#smallestDirtyBytes = Math.min(this.#smallestDirtyBytes, round.dirtyBytes);
     const stalled = this.#roundsWithoutShrinking >= stallRounds;
     return {
@@ -81,7 +86,9 @@ export class RoundPlanner {
     };
   }
 
+  /** Infinite while the rate is unknown. */
   expectedDowntimeMs(dirtyBytes: number, bytesPerMs: number): number {
+    if (dirtyBytes === 0) return this.#options.fixedMs;
     if (bytesPerMs <= 0) return Number.POSITIVE_INFINITY;
     return dirtyBytes / bytesPerMs + this.#options.fixedMs;
   }
@@ -103,6 +110,8 @@ export class RoundPlanner {
       };
     }
     if (!stalled || this.#options.whenStalled === "continue") return { type: "go-on" };
+    // A link that carried nothing lately says nothing about the rest, and is no time to stop the VM.
+    if (bytesPerMs <= 0) return { type: "go-on" };
     const why =
       `rounds no longer shrink: the guest dirties ${mebibytes(dirtyBytesPerSecond)} MiB/s and the link carries ` +
       `${mebibytes(bytesPerMs * 1000)} MiB/s; ${rest}, more than the limit of ${limitMs} ms`;

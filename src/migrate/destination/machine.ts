@@ -2,13 +2,14 @@
  * The destination's side of a migration as a pure machine. docs/protocols/migrate.md tells the whole protocol.
  *
  *   idle ─▶ preparing ─▶ receiving ─▶ loaded ─▶ starting ─▶ done
- *              │             │          │ │         └─▶ failed
- *              └─────────────┴──────────┘ └─▶ uncertain
+ *              │             │          │ │         ├─▶ failed (this QEMU died)
+ *              └─────────────┴──────────┘ └─────────┴─▶ uncertain
  *                      discarding ─▶ failed
  *
- * The VM here is started on one word only, "handed-over", which the source says after its own QEMU has let go. When the
- * connection ends between "loaded" and that word, nobody here can know which of the two happened: the VM is kept, stopped
- * (`uncertain`), until the source or an operator decides. Before "loaded" the answer is always: throw it away.
+ * The VM here is started on one word only, "handed-over", which the source says after its own QEMU has let go. From
+ * "loaded" on it may be the only copy, and nobody here can know: so it is thrown away on the source's word "abort" only.
+ * Whatever else goes wrong, it is kept, stopped (`uncertain`), until the source or an operator decides. Before "loaded"
+ * the answer is always: throw it away.
  */
 import { type ErrorRecord, unreachable } from "../../base/index.ts";
 
@@ -28,7 +29,7 @@ export const destinationMoves: Readonly<Record<DestinationPhase, readonly Destin
   preparing: ["receiving", "discarding"],
   receiving: ["loaded", "discarding"],
   loaded: ["starting", "discarding", "uncertain"],
-  starting: ["done", "failed"],
+  starting: ["done", "uncertain", "failed"],
   discarding: ["failed"],
   done: [],
   uncertain: [],
@@ -124,13 +125,16 @@ function idle(state: DestinationState, event: DestinationEvent): DestinationStep
       { type: "prepare-vm" },
     ]);
   }
+  if (event.type === "deadline")
+    return refuse(state, { code: "TIMEOUT", message: deadlineTexts.idle });
   if (event.type === "failed" || event.type === "peer-lost" || event.type === "abort") {
-    return move({ ...state, error: event.error }, "failed", [
-      { type: "tell-failed", error: event.error },
-      { type: "finish" },
-    ]);
+    return refuse(state, event.error);
   }
   return stay(state);
+}
+
+function refuse(state: DestinationState, error: ErrorRecord): DestinationStep {
+  return move({ ...state, error }, "failed", [{ type: "tell-failed", error }, { type: "finish" }]);
 }
 
 function beforeStart(state: DestinationState, event: DestinationEvent): DestinationStep {
@@ -151,7 +155,7 @@ function beforeStart(state: DestinationState, event: DestinationEvent): Destinat
       return state.phase === "loaded" ? stay(state, [{ type: "hash" }]) : disorder(state, event);
     case "handed-over":
       if (state.phase !== "loaded") return disorder(state, event);
-      return move(state, "starting", [
+      return move({ ...state, error: undefined }, "starting", [
         { type: "clear-deadline", name: "decide" },
         { type: "set-deadline", name: "start", ms: state.options.startMs },
         { type: "start-vm" },
@@ -160,8 +164,9 @@ function beforeStart(state: DestinationState, event: DestinationEvent): Destinat
       return state.phase === "loaded" ? uncertain(state, event.error) : discard(state, event.error);
     case "deadline":
       return deadline(state, event.name);
-    case "abort":
     case "failed":
+      return state.phase === "loaded" ? complain(state, event.error) : discard(state, event.error);
+    case "abort":
     case "qemu-gone":
       return discard(state, event.error);
     case "offer":
@@ -176,8 +181,20 @@ function beforeStart(state: DestinationState, event: DestinationEvent): Destinat
 
 function deadline(state: DestinationState, name: DestinationDeadline): DestinationStep {
   const error: ErrorRecord = { code: "TIMEOUT", message: deadlineTexts[name] };
-  if (name === "decide" && state.phase === "loaded") return uncertain(state, error);
-  return discard(state, error);
+  // A timer may fire in the instant in which its phase ends: then it has no meaning any more.
+  switch (name) {
+    case "prepare":
+      return state.phase === "preparing" ? discard(state, error) : stay(state);
+    case "idle":
+      return state.phase === "loaded" ? uncertain(state, error) : discard(state, error);
+    case "decide":
+      return state.phase === "loaded" ? uncertain(state, error) : stay(state);
+    case "start":
+    case "discard":
+      return stay(state);
+    default:
+      return unreachable(name);
+  }
 }
 
 const deadlineTexts: Readonly<Record<DestinationDeadline, string>> = {
@@ -189,38 +206,54 @@ const deadlineTexts: Readonly<Record<DestinationDeadline, string>> = {
 };
 
 function uncertain(state: DestinationState, error: ErrorRecord): DestinationStep {
-  return move({ ...state, error }, "uncertain", [
+  return move({ ...state, error: state.error ?? error }, "uncertain", [
     { type: "clear-deadline", name: "decide" },
     { type: "finish" },
   ]);
 }
 
+/** In `loaded` a failure is told, once, but the source decides what becomes of the VM. */
+function complain(state: DestinationState, error: ErrorRecord): DestinationStep {
+  if (state.error !== undefined) return stay(state);
+  return stay({ ...state, error }, [{ type: "tell-failed", error }]);
+}
+
 function starting(state: DestinationState, event: DestinationEvent): DestinationStep {
-  const done: DestinationEffect = { type: "clear-deadline", name: "start" };
-  if (event.type === "vm-started") {
-    return move(state, "done", [done, { type: "tell-running" }, { type: "finish" }]);
+  switch (event.type) {
+    case "vm-started":
+      return move(state, "done", [
+        { type: "clear-deadline", name: "start" },
+        { type: "tell-running" },
+        { type: "finish" },
+      ]);
+    case "qemu-gone":
+      return notStarted(state, "failed", event.error);
+    // The only copy: kept, so that the next "resolve", or an operator, tries again.
+    case "failed":
+      return notStarted(state, "uncertain", event.error);
+    case "deadline":
+      if (event.name !== "start") return stay(state);
+      return notStarted(state, "uncertain", { code: "TIMEOUT", message: deadlineTexts.start });
+    default:
+      // The source has let go, so a lost connection changes nothing.
+      return stay(state);
   }
-  // The source has let go, so a lost connection changes nothing; only this QEMU's failure does.
-  if (event.type === "failed" || event.type === "qemu-gone") {
-    const { error } = event;
-    return move({ ...state, error }, "failed", [
-      done,
-      { type: "tell-failed", error },
-      { type: "finish" },
-    ]);
-  }
-  if (event.type === "deadline" && event.name === "start") {
-    const error: ErrorRecord = { code: "TIMEOUT", message: deadlineTexts.start };
-    return move({ ...state, error }, "failed", [
-      { type: "tell-failed", error },
-      { type: "finish" },
-    ]);
-  }
-  return stay(state);
+}
+
+function notStarted(
+  state: DestinationState,
+  phase: "uncertain" | "failed",
+  error: ErrorRecord,
+): DestinationStep {
+  return move({ ...state, error }, phase, [
+    { type: "clear-deadline", name: "start" },
+    { type: "tell-failed", error },
+    { type: "finish" },
+  ]);
 }
 
 function discard(state: DestinationState, error: ErrorRecord): DestinationStep {
-  return move({ ...state, error }, "discarding", [
+  return move({ ...state, error: state.error ?? error }, "discarding", [
     { type: "clear-deadline", name: "prepare" },
     { type: "clear-deadline", name: "decide" },
     { type: "set-deadline", name: "discard", ms: state.options.discardMs },
@@ -230,10 +263,11 @@ function discard(state: DestinationState, error: ErrorRecord): DestinationStep {
 }
 
 function disorder(state: DestinationState, event: DestinationEvent): DestinationStep {
-  return discard(state, {
+  const error: ErrorRecord = {
     code: "PROTOCOL_ORDER",
     message: `"${event.type}" while the destination is in phase ${state.phase}`,
-  });
+  };
+  return state.phase === "loaded" ? complain(state, error) : discard(state, error);
 }
 
 function stay(

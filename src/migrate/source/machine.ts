@@ -30,7 +30,7 @@ export type SourcePhase =
 /** Every legal move; `to` throws on any other. */
 export const sourceMoves: Readonly<Record<SourcePhase, readonly SourcePhase[]>> = {
   idle: ["setup", "cancelled"],
-  setup: ["rounds", "aborting"],
+  setup: ["rounds", "switchover", "aborting"],
   rounds: ["preparing", "switchover", "aborting"],
   preparing: ["switchover", "aborting"],
   switchover: ["verifying", "handover", "aborting"],
@@ -77,6 +77,8 @@ export interface SourceState {
   readonly letGo: boolean;
   /** In `handover`: the connection over which to say so is gone. */
   readonly peerLost: boolean;
+  /** In `handover`: the stream was closed so that QEMU decides, and says, which of the two it is. */
+  readonly stopped: boolean;
 }
 
 export type SourceEvent =
@@ -115,15 +117,18 @@ export type SourceEffect =
   | { readonly type: "prepare" }
   | { readonly type: "force-switchover" }
   | { readonly type: "verify" }
-  /** Durable note "about to hand over", then SHUT 0 to QEMU. */
+  /** Durable note "about to hand over", then SHUT 0 to QEMU, unless the stream was closed meanwhile. */
   | { readonly type: "hand-over" }
   | { readonly type: "tell-handed-over" }
-  /** The connection is gone: reach the destination again to say that the VM is its own. Answers `peer-running`. */
+  /**
+   * The connection is gone: reach the destination again, as often as it takes, to say that the VM is its own. Answers
+   * `peer-running`, or `failed` when the destination answers that it cannot run it.
+   */
   | { readonly type: "resolve-handed-over" }
   | { readonly type: "tell-abort"; readonly error: ErrorRecord }
   /** Closes the stream's socket: QEMU gives the migration up and resumes the VM. */
   | { readonly type: "stop-stream" }
-  /** Watches until the source VM has its old run state again; answers `source-resumed`. */
+  /** Watches until the source VM has its old run state again; answers `source-resumed` or `qemu-gone`. */
   | { readonly type: "ensure-resumed" }
   | { readonly type: "set-deadline"; readonly name: SourceDeadline; readonly ms: number }
   | { readonly type: "clear-deadline"; readonly name: SourceDeadline }
@@ -143,6 +148,7 @@ export function initialSourceState(options: SourceOptions): SourceState {
     cancelled: false,
     letGo: false,
     peerLost: false,
+    stopped: false,
   };
 }
 
@@ -172,7 +178,11 @@ export function stepSource(state: SourceState, event: SourceEvent): SourceStep {
 }
 
 function idle(state: SourceState, event: SourceEvent): SourceStep {
-  if (event.type === "cancel") return move(state, "cancelled", [{ type: "finish" }]);
+  if (event.type === "cancel") {
+    return move({ ...state, cancelled: true, error: cancelledByUser }, "cancelled", [
+      { type: "finish" },
+    ]);
+  }
   if (event.type !== "start") return stay(state);
   const { setupMs, timeoutMs } = state.options;
   const effects: SourceEffect[] = [{ type: "set-deadline", name: "setup", ms: setupMs }];
@@ -189,7 +199,7 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
         ? stay(state, [{ type: "start-stream" }])
         : disorder(state, event);
     case "stream-began":
-      if (state.phase !== "setup") return disorder(state, event);
+      if (state.phase !== "setup") return stay(state);
       return move(state, "rounds", [{ type: "clear-deadline", name: "setup" }]);
     case "round":
       return roundBegan(state, event);
@@ -204,10 +214,7 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "deadline":
       return deadline(state, event.name);
     case "cancel":
-      return abort(
-        { ...state, cancelled: true },
-        { code: "CANCELLED", message: "cancelled by the user" },
-      );
+      return abort({ ...state, cancelled: true }, cancelledByUser);
     case "failed":
     case "peer-lost":
     case "qemu-failed":
@@ -227,6 +234,8 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
       return unreachable(event);
   }
 }
+
+const cancelledByUser: ErrorRecord = { code: "CANCELLED", message: "cancelled by the user" };
 
 function roundBegan(
   state: SourceState,
@@ -264,10 +273,14 @@ function switchOver(state: SourceState): SourceStep {
   ]);
 }
 
-/** Also without our decision: QEMU ends by itself when a pass leaves nothing dirty at all. */
+/**
+ * Also without our decision: QEMU ends by itself when a pass leaves nothing dirty at all. An idle VM can be there before
+ * the head of its stream was looked at: the two come on different sockets.
+ */
 function vmStopped(state: SourceState): SourceStep {
-  if (state.phase !== "rounds" && state.phase !== "preparing") return stay(state);
+  if (state.phase === "switchover" || state.phase === "verifying") return stay(state);
   return move(state, "switchover", [
+    { type: "clear-deadline", name: "setup" },
     { type: "clear-deadline", name: "prepare" },
     { type: "set-deadline", name: "switchover", ms: state.options.switchoverMs },
   ]);
@@ -295,20 +308,33 @@ function handOver(state: SourceState): SourceStep {
 }
 
 function deadline(state: SourceState, name: SourceDeadline): SourceStep {
-  if (name === "prepare") return state.phase === "preparing" ? switchOver(state) : stay(state);
-  if (name === "total") {
-    if (state.options.timeoutAction === "switch-over" && state.phase === "rounds") {
+  const { phase, options } = state;
+  // A timer may fire in the instant in which its phase ends: then it has no meaning any more.
+  switch (name) {
+    case "setup":
+      return phase === "setup" ? timeout(state, name, options.setupMs) : stay(state);
+    case "prepare":
+      return phase === "preparing" ? switchOver(state) : stay(state);
+    case "switchover":
+      if (phase !== "switchover" && phase !== "verifying") return stay(state);
+      return timeout(state, name, options.switchoverMs);
+    case "total":
+      if (options.timeoutAction === "cancel" || phase === "setup") {
+        return timeout(state, name, options.timeoutMs);
+      }
+      if (phase !== "rounds") return stay(state);
       return prepare(state, [{ type: "say", text: "the timeout passed: switching over now" }]);
-    }
-    if (state.options.timeoutAction === "switch-over" && state.phase !== "setup")
+    case "handover":
+    case "abort":
       return stay(state);
+    default:
+      return unreachable(name);
   }
-  const ms = name === "total" ? state.options.timeoutMs : state.options.switchoverMs;
-  const shown = name === "setup" ? state.options.setupMs : ms;
-  return abort(state, {
-    code: "TIMEOUT",
-    message: `${deadlineNames[name]} took longer than ${shown} ms`,
-  });
+}
+
+function timeout(state: SourceState, name: SourceDeadline, ms: number): SourceStep {
+  const message = `${deadlineNames[name]} took longer than ${ms} ms`;
+  return abort(state, { code: "TIMEOUT", message });
 }
 
 const deadlineNames: Readonly<Record<SourceDeadline, string>> = {
@@ -323,17 +349,19 @@ const deadlineNames: Readonly<Record<SourceDeadline, string>> = {
 function inHandover(state: SourceState, event: SourceEvent): SourceStep {
   switch (event.type) {
     case "qemu-completed":
-    // A dead QEMU cannot run its VM either, and the destination has the whole state.
-    case "qemu-gone":
       return letGo(state);
+    case "qemu-gone":
+      // A dead QEMU cannot run its VM either, and the destination has the whole state. But once its stream was closed it
+      // may have run the VM again before it died: then the destination's copy is old, and a person has to decide.
+      return state.stopped && !state.letGo
+        ? end({ ...state, error: qemuGone }, "unconfirmed")
+        : letGo(state);
     case "qemu-failed":
       // QEMU gave up before SHUT reached it, so it has resumed the VM, and nobody was told otherwise.
-      return state.letGo ? stay(state) : abort(state, event.error);
+      return state.letGo ? stay(state) : abort(state, state.error ?? event.error);
     case "peer-running":
-      return move(state, "done", [
-        { type: "clear-deadline", name: "handover" },
-        { type: "finish" },
-      ]);
+      // Before QEMU let go nobody was told to start the VM: a peer that says so is not to be believed.
+      return state.letGo ? end(state, "done") : stay(state);
     case "peer-lost":
       if (state.peerLost) return stay(state);
       return stay(
@@ -341,12 +369,11 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
         state.letGo ? [{ type: "resolve-handed-over" }] : [],
       );
     case "failed":
-      return move({ ...state, error: event.error }, "unconfirmed", [{ type: "finish" }]);
+      return failedInHandover(state, event.error);
     case "deadline":
       if (event.name !== "handover") return stay(state);
-      return move({ ...state, error: state.error ?? handoverTimeout }, "unconfirmed", [
-        { type: "finish" },
-      ]);
+      if (!state.letGo && !state.stopped) return letQemuDecide(state, handoverTimeout);
+      return end({ ...state, error: state.error ?? handoverTimeout }, "unconfirmed");
     case "cancel":
       return stay(state, [
         { type: "say", text: "too late to cancel: the VM is already handed over" },
@@ -366,10 +393,44 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
   }
 }
 
+const qemuGone: ErrorRecord = {
+  code: "QEMU_EXITED",
+  message: "the source QEMU ended before it said whether it let go of the VM",
+};
+
 const handoverTimeout: ErrorRecord = {
   code: "TIMEOUT",
   message: "the destination did not confirm that the VM runs there",
 };
+
+/**
+ * The destination, or something here, reports a failure. It ends the wait only as the answer to "resolve": otherwise the
+ * destination may have said it before "handed-over" reached it, and starts the VM all the same.
+ */
+function failedInHandover(state: SourceState, error: ErrorRecord): SourceStep {
+  if (!state.letGo) return state.stopped ? stay(state) : letQemuDecide(state, error);
+  if (state.peerLost) return end({ ...state, error }, "unconfirmed");
+  return stay({ ...state, error: state.error ?? error });
+}
+
+/**
+ * Nobody here knows whether SHUT has reached QEMU. Closing the stream makes it answer: `completed` when it has, else
+ * `failed`, and the VM runs again.
+ */
+function letQemuDecide(state: SourceState, error: ErrorRecord): SourceStep {
+  return stay({ ...state, stopped: true, error: state.error ?? error }, [
+    { type: "stop-stream" },
+    { type: "set-deadline", name: "handover", ms: state.options.handoverMs },
+  ]);
+}
+
+function end(state: SourceState, phase: "done" | "unconfirmed"): SourceStep {
+  const error = phase === "done" ? undefined : state.error;
+  return move({ ...state, error }, phase, [
+    { type: "clear-deadline", name: "handover" },
+    { type: "finish" },
+  ]);
+}
 
 function letGo(state: SourceState): SourceStep {
   if (state.letGo) return stay(state);

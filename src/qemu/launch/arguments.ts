@@ -36,7 +36,7 @@ export function qemuArguments(
     ...boot(definition),
     ...monitor("monitor", paths.qmpPath),
     ...monitor("migrate", paths.migrationQmpPath),
-    ...console(paths),
+    ...serialConsole(paths),
     ...(definition.agent ? agent(definition, paths) : []),
     ...(definition.balloon ? balloon(definition) : []),
     ...(definition.rng ? rng(definition) : []),
@@ -63,16 +63,16 @@ function machine(definition: VmDefinition, options: ArgumentOptions): string[] {
   const mebibytes = definition.memory / 2 ** 20;
   assert(Number.isInteger(mebibytes), "memory is a whole number of mebibytes");
   return [
-    ...["-name", `guest=${definition.name},debug-threads=on`],
-    ...["-machine", definition.machine],
-    ...["-accel", options.accelerator],
-    ...["-cpu", cpuModel(definition, options.accelerator)],
-    ...["-smp", `cpus=${definition.vcpus}`],
-    ...["-m", `${mebibytes}M`],
-    ...["-uuid", vmUuid(definition)],
+    ["-name", `guest=${definition.name},debug-threads=on`],
+    ["-machine", definition.machine],
+    ["-accel", options.accelerator],
+    ["-cpu", cpuModel(definition, options.accelerator)],
+    ["-smp", `cpus=${definition.vcpus}`],
+    ["-m", `${mebibytes}M`],
+    ["-uuid", vmUuid(definition)],
     // Nothing that this file does not name, and nothing from the host's configuration.
-    ...["-nodefaults", "-no-user-config", "-display", "none", "-msg", "timestamp=on"],
-  ];
+    ["-nodefaults", "-no-user-config", "-display", "none", "-msg", "timestamp=on"],
+  ].flat();
 }
 
 function boot({ kernel, initrd, commandLine }: VmDefinition): string[] {
@@ -88,7 +88,7 @@ function monitor(id: string, path: string): string[] {
 }
 
 /** The log is written whether or not somebody is connected. */
-function console(paths: RuntimePaths): string[] {
+function serialConsole(paths: RuntimePaths): string[] {
   const log = `logfile=${escape(paths.consoleLogPath)},logappend=on`;
   const chardev = `${socketChardev("console", paths.consolePath)},${log}`;
   return ["-chardev", chardev, "-serial", "chardev:console"];
@@ -97,7 +97,8 @@ function console(paths: RuntimePaths): string[] {
 function agent(definition: VmDefinition, paths: RuntimePaths): string[] {
   return [
     ...device(definition, "virtio-serial", "id=serial0", slots.serial),
-    ...["-chardev", socketChardev("agent", paths.agentPath)],
+    "-chardev",
+    socketChardev("agent", paths.agentPath),
     "-device",
     "virtserialport,id=agent0,bus=serial0.0,nr=1,chardev=agent,name=org.godwit.agent.0",
   ];
@@ -109,7 +110,8 @@ function balloon(definition: VmDefinition): string[] {
 
 function rng(definition: VmDefinition): string[] {
   return [
-    ...["-object", "rng-random,id=rng0,filename=/dev/urandom"],
+    "-object",
+    "rng-random,id=rng0,filename=/dev/urandom",
     ...device(definition, "virtio-rng", "id=virtio-rng0,rng=rng0", slots.rng),
   ];
 }
@@ -169,7 +171,8 @@ function networkArguments(
   const id = `net${index}`;
   const properties = `id=virtio-${id},netdev=${id},mac=${networkMac(definition, index)}`;
   return [
-    ...["-netdev", netdev(network, id, options)],
+    "-netdev",
+    netdev(network, id, options),
     // No boot ROM: it is a RAM block whose size depends on the host's ROM files.
     ...device(
       definition,

@@ -32,7 +32,7 @@ export function parseDefinition(
     const line = lines.linePos(broken.pos[0]).line;
     throw invalid([`${source}:${line}: ${broken.message}`]);
   }
-  const result = definitionSchema.safeParse(document.toJS());
+  const result = definitionSchema.safeParse(document.toJS(), { reportInput: true });
   if (!result.success) {
     throw invalid(
       result.error.issues.map((issue) => describeIssue(issue, { source, lines, document })),
@@ -70,6 +70,8 @@ function issueText(issue: Issue): string {
   if (issue.code === "invalid_type" && issue.input === undefined && issue.path.length > 0) {
     return `missing (expected ${issue.expected})`;
   }
+  if (issue.code === "invalid_union" && issue.input === undefined)
+    return `missing; ${issue.message}`;
   return issue.message;
 }
 

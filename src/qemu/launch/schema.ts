@@ -22,13 +22,24 @@ export function parseSize(text: string): number | undefined {
 
 const mebibyte = 2 ** 20;
 
+const sizeHint = 'write a size with its unit, like "512M" or "5G": whole mebibytes, at least 1M';
+
 const memory = z
-  .string()
-  .regex(/^\d+(\.\d+)?\s*[KMGTkmgt](i?B)?$/, 'write a size with its unit, like "512M" or "5G"')
-  .meta({ description: 'Guest memory with its unit, like "512M" or "5G" (powers of two).' })
-  .transform((text) => parseSize(text) ?? 0)
-  .refine((bytes) => bytes >= mebibyte && bytes % mebibyte === 0, {
-    error: "must be a whole number of mebibytes, at least 1M",
+  .union(
+    [
+      z
+        .string()
+        .regex(/^\d+(\.\d+)?\s*[KMGTkmgt](i?B)?$/, sizeHint)
+        .transform((text) => parseSize(text) ?? 0),
+      // As a parsed definition has it, when it comes from another godwit.
+      z.int(),
+    ],
+    sizeHint,
+  )
+  .refine((bytes) => bytes >= mebibyte && bytes % mebibyte === 0, sizeHint)
+  .meta({
+    description:
+      'Guest memory with its unit, like "512M" or "5G" (powers of two, whole mebibytes); a bare number is bytes.',
   });
 
 const path = z

@@ -23,7 +23,7 @@ export const SectionType = {
   footer: 0x7e,
 } as const;
 
-/** Commands inside the stream (savevm.c, enum qemu_vm_cmd). Those not listed are refused. */
+/** Commands inside the stream (savevm.c, enum qemu_vm_cmd). */
 export const StreamCommand = {
   openReturnPath: 1,
   ping: 2,
@@ -31,15 +31,22 @@ export const StreamCommand = {
   switchoverStart: 11,
 } as const;
 
+/** The commands that are carried, with the length of their data; all others are refused by name. */
+export const commandDataBytes: Readonly<Record<number, number>> = {
+  [StreamCommand.openReturnPath]: 0,
+  [StreamCommand.ping]: 4,
+  [StreamCommand.switchoverStart]: 0,
+};
+
 export const commandNames: Readonly<Record<number, string>> = {
   1: "OPEN_RETURN_PATH",
   2: "PING",
-  3: "POSTCOPY_ADVISE",
+  3: "POSTCOPY_ADVISE (capability postcopy-ram or dirty-bitmaps)",
   4: "POSTCOPY_LISTEN",
   5: "POSTCOPY_RUN",
   6: "POSTCOPY_RAM_DISCARD",
   7: "PACKAGED",
-  8: "ENABLE_COLO",
+  8: "ENABLE_COLO (capability x-colo)",
   9: "POSTCOPY_RESUME",
   10: "RECV_BITMAP",
   11: "SWITCHOVER_START",
@@ -74,6 +81,9 @@ export const pageRecordBytes = 8 + pageBytes;
 /** A zero-page record inside a block: u64 address|flags, then one byte 0. */
 export const zeroRecordBytes = 9;
 
+/** No item of a stream is longer: what a reader must be able to see in one piece. */
+export const itemBytesMax = pageRecordBytes;
+
 /** One block of guest memory as RAM START announces it. */
 export interface RamBlock {
   readonly index: number;
@@ -102,7 +112,6 @@ export interface StreamLimits {
   readonly blockCountMax: number;
   /** Sum of all blocks. */
   readonly memoryBytesMax: number;
-  readonly commandBytesMax: number;
   /** Device state and its description, all that follows RAM END. */
   readonly tailBytesMax: number;
 }
@@ -111,6 +120,5 @@ export const defaultStreamLimits: StreamLimits = {
   headBytesMax: 512 << 10,
   blockCountMax: 1024,
   memoryBytesMax: 2 ** 44,
-  commandBytesMax: 4096,
   tailBytesMax: 2 ** 30,
 };

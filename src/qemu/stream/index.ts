@@ -1,5 +1,6 @@
 export {
   defaultStreamLimits,
+  itemBytesMax,
   pageBytes,
   pageRecordBytes,
   type RamBlock,

@@ -14,6 +14,7 @@
  */
 import { assert, GodwitError } from "../../base/index.ts";
 import {
+  commandDataBytes,
   commandNames,
   defaultStreamLimits,
   pageBytes,
@@ -38,7 +39,7 @@ export interface StreamSink {
   pages(block: number, bytes: Uint8Array, from: number, to: number, pages: RunCounts): void;
   /** A command between RAM sections. */
   command(command: number, data: Uint8Array): void;
-  /** RAM END is complete: no page follows. */
+  /** RAM END is complete: no page follows. `push` returns after this call even if more could be read. */
   ramEnd(): void;
   /** Bytes of device state, verbatim. */
   tail(bytes: Uint8Array, from: number, to: number): void;
@@ -56,7 +57,10 @@ export interface PageFilter {
   keep(block: number, page: number, zero: boolean): boolean;
 }
 
-type State = "magic" | "sections" | "records" | "footer" | "tail";
+/** Longer runs are handed on in parts, so that what is made of one has a bound: this, and one record more. */
+const runBytesMax = 128 << 10;
+
+type State = "magic" | "sections" | "blocks" | "records" | "footer" | "tail";
 
 export class StreamReader {
   readonly #sink: StreamSink;
@@ -73,8 +77,10 @@ export class StreamReader {
   #machineType = "";
   #hasReturnPath = false;
   #ramSectionId = -1;
-  #blocks: RamBlock[] = [];
-  #blockByName = new Map<string, number>();
+  readonly #blocks: RamBlock[] = [];
+  readonly #blockByName = new Map<string, number>();
+  /** While the block list is read: bytes of memory that it has yet to name. */
+  #memoryLeft = 0;
   /** Block of the last record, or -1; survives across sections, as in QEMU. */
   #block = -1;
   #blockPageCount = 0;
@@ -104,7 +110,7 @@ export class StreamReader {
 
   /**
    * Consumes what is complete in `bytes[from, to)`; answers the new `from`. Whoever calls must be able to show at least
-   * `headBytesMax` bytes at once, else a long item never becomes complete.
+   * `itemBytesMax` bytes at once, else a long item never becomes complete.
    */
   push(bytes: Uint8Array, from: number, to: number): number {
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -113,7 +119,8 @@ export class StreamReader {
       const next = this.#step(bytes, view, at, to);
       assert(next >= at && next <= to, "the reader consumed what is not there");
       this.#consumed(bytes, at, next);
-      if (next === at) return at;
+      const endedRam = this.#ramEnded && this.#state === "sections" && next > at;
+      if (next === at || endedRam) return next;
       at = next;
     }
   }
@@ -130,6 +137,8 @@ export class StreamReader {
         return this.#magic(view, at, to);
       case "sections":
         return this.#section(bytes, view, at, to);
+      case "blocks":
+        return this.#blockList(bytes, view, at, to);
     }
   }
 
@@ -142,7 +151,7 @@ export class StreamReader {
     if (this.#headBytes > this.#limits.headBytesMax) {
       this.#invalid(`more than ${this.#limits.headBytesMax} bytes before the first page`, 0);
     }
-    this.#headPieces.push(bytes.slice(from, to));
+    this.#headPieces.push(copyOf(bytes, from, to));
     if (this.#state === "sections" && this.#ramSectionId >= 0) this.#finishHead();
   }
 
@@ -180,6 +189,9 @@ export class StreamReader {
   #section(bytes: Uint8Array, view: DataView, at: number, to: number): number {
     if (to - at < 1) return at;
     const type = bytes[at] as number;
+    if (this.#machineType === "" && type !== SectionType.configuration) {
+      this.#unsupported(`section type ${hex(type)} where the machine type belongs`, 0);
+    }
     switch (type) {
       case SectionType.configuration:
         return this.#configuration(bytes, view, at, to);
@@ -239,16 +251,12 @@ export class StreamReader {
   #capabilities(bytes: Uint8Array, view: DataView, at: number, body: number, to: number): number {
     const count = view.getUint32(body);
     if (count > 64) this.#invalid(`${count} capabilities`, body - at);
-    let next = body + 4;
-    for (let i = 0; i < count; i++) {
-      if (next >= to) return at;
-      const length = bytes[next] as number;
-      if (next + 1 + length > to) return at;
-      const name = latin1(bytes, next + 1, length);
-      this.#unsupported(`capability ${printable(name)}: switch it off to migrate with godwit`, 0);
-      next += 1 + length;
-    }
-    return next;
+    if (count === 0) return body + 4;
+    if (to < body + 5) return at;
+    const length = bytes[body + 4] as number;
+    if (to < body + 5 + length) return at;
+    const name = latin1(bytes, body + 5, length);
+    this.#unsupported(`capability ${printable(name)}: switch it off to migrate with godwit`, 0);
   }
 
   #command(bytes: Uint8Array, view: DataView, at: number, to: number): number {
@@ -257,87 +265,86 @@ export class StreamReader {
     const length = view.getUint16(at + 3);
     const name = commandNames[command];
     if (name === undefined) this.#unsupported(`command ${command}, which godwit does not know`, 1);
-    if (command > StreamCommand.ping && command !== StreamCommand.switchoverStart) {
-      this.#unsupported(`command ${name}: switch its capability off to migrate with godwit`, 1);
+    const dataBytes = commandDataBytes[command];
+    if (dataBytes === undefined) {
+      this.#unsupported(`command ${name}: switch it off to migrate with godwit`, 1);
     }
-    if (length > this.#limits.commandBytesMax) {
-      this.#invalid(`command ${name} with ${length} bytes of data`, 3);
-    }
+    if (length !== dataBytes) this.#invalid(`command ${name} with ${length} bytes of data`, 3);
     if (to - at < 5 + length) return at;
     if (command === StreamCommand.openReturnPath) this.#hasReturnPath = true;
     const end = at + 5 + length;
-    if (this.#headPieces === undefined) this.#sink.command(command, bytes.slice(at + 5, end));
+    if (this.#headPieces === undefined) this.#sink.command(command, copyOf(bytes, at + 5, end));
     return end;
   }
 
-  /** START ram: u32 id | u8 n | "ram" | u32 instance | u32 version | block list | EOS. */
+  /** START ram: u32 id | u8 n | "ram" | u32 instance | u32 version | u64 total|MEM_SIZE; then the block list. */
   #start(bytes: Uint8Array, view: DataView, at: number, to: number): number {
     if (to - at < 6) return at;
     const nameLength = bytes[at + 5] as number;
-    if (to - at < 6 + nameLength + 8) return at;
+    const sizes = at + 6 + nameLength + 8;
+    if (to < sizes) return at;
     const name = latin1(bytes, at + 6, nameLength);
     if (name !== "ram") {
       this.#unsupported(`iterable section ${printable(name)}; godwit carries only "ram"`, 5);
     }
     if (this.#ramSectionId >= 0) this.#invalid('a second START of section "ram"', 0);
-    const version = view.getUint32(at + 6 + nameLength + 4);
-    if (version !== 4) this.#unsupported(`section "ram" version ${version}; godwit knows 4`, 0);
-    const end = this.#blockList(bytes, view, at, at + 14 + nameLength, to);
-    if (end < 0) return at;
-    // The footer is consumed together with the section, so that the head ends with it.
-    if (to - end < 5) return this.#forgetBlocks(at);
+    const version = view.getUint32(sizes - 4);
+    if (version !== 4) {
+      this.#unsupported(`section "ram" version ${version}; godwit knows 4`, sizes - 4 - at);
+    }
+    if (to - sizes < 8) return at;
+    const low = view.getUint32(sizes + 4);
+    if ((low & 0xfff) !== RamFlag.memorySize) {
+      this.#invalid('section "ram" without sizes', sizes - at);
+    }
+    this.#memoryLeft = view.getUint32(sizes) * 2 ** 32 + (low >>> 12) * pageBytes;
+    if (this.#memoryLeft > this.#limits.memoryBytesMax) {
+      this.#invalid(`${this.#memoryLeft} bytes of memory`, sizes - at);
+    }
     this.#ramSectionId = view.getUint32(at + 1);
-    this.#checkFooter(view, end);
-    return end + 5;
+    this.#state = "blocks";
+    return sizes + 8;
   }
 
-  /** Answers the offset behind EOS, or -1 when more bytes are needed. */
-  #blockList(bytes: Uint8Array, view: DataView, start: number, from: number, to: number): number {
-    this.#forgetBlocks(0);
-    if (to - from < 8) return -1;
-    const low = view.getUint32(from + 4);
-    if ((low & 0xfff) !== RamFlag.memorySize)
-      this.#invalid('section "ram" without sizes', from - start);
-    let left = view.getUint32(from) * 2 ** 32 + (low >>> 12) * pageBytes;
-    if (left > this.#limits.memoryBytesMax) this.#invalid(`${left} bytes of memory`, from - start);
-    let at = from + 8;
-    while (left > 0) {
-      if (to - at < 1) return -1;
-      const nameLength = bytes[at] as number;
-      if (to - at < 1 + nameLength + 8) return -1;
-      const name = latin1(bytes, at + 1, nameLength);
-      const lengthAt = at + 1 + nameLength;
-      const lengthBytes = view.getUint32(lengthAt) * 2 ** 32 + view.getUint32(lengthAt + 4);
-      this.#addBlock(name, lengthBytes, left, at - start);
-      left -= lengthBytes;
-      at = lengthAt + 8;
-    }
-    if (to - at < 8) return -1;
-    const end = view.getUint32(at + 4);
-    if (view.getUint32(at) !== 0 || end !== RamFlag.eos) {
-      const flag = ramFlagNames[end];
-      if (flag !== undefined) this.#unsupported(`RAM record ${flag}`, at - start);
-      this.#invalid("the block list does not end where its sizes say", at - start);
-    }
-    return at + 8;
+  /** One block, u8 n | name | u64 length, until the lengths make up the total; then EOS and footer. */
+  #blockList(bytes: Uint8Array, view: DataView, at: number, to: number): number {
+    if (this.#memoryLeft === 0) return this.#endOfBlocks(view, at, to);
+    if (to - at < 1) return at;
+    const nameLength = bytes[at] as number;
+    const lengthAt = at + 1 + nameLength;
+    if (to - lengthAt < 8) return at;
+    const name = latin1(bytes, at + 1, nameLength);
+    const lengthBytes = view.getUint32(lengthAt) * 2 ** 32 + view.getUint32(lengthAt + 4);
+    this.#addBlock(name, lengthBytes);
+    this.#memoryLeft -= lengthBytes;
+    return lengthAt + 8;
   }
 
-  #addBlock(name: string, lengthBytes: number, left: number, offset: number): void {
+  /** EOS and footer are consumed together, so that the head ends with the section. */
+  #endOfBlocks(view: DataView, at: number, to: number): number {
+    if (to - at < 8) return at;
+    const low = view.getUint32(at + 4);
+    if (view.getUint32(at) !== 0 || low !== RamFlag.eos) {
+      const flag = ramFlagNames[low];
+      if (flag !== undefined) this.#unsupported(`RAM record ${flag}`, 0);
+      this.#invalid("the block list does not end where its sizes say", 0);
+    }
+    if (to - at < 13) return at;
+    this.#checkFooter(view, at + 8, 8);
+    this.#state = "sections";
+    return at + 13;
+  }
+
+  #addBlock(name: string, lengthBytes: number): void {
     const index = this.#blocks.length;
-    if (name === "") this.#invalid("a RAM block without a name", offset);
-    if (this.#blockByName.has(name)) this.#invalid(`RAM block ${printable(name)} twice`, offset);
-    if (index >= this.#limits.blockCountMax) this.#invalid(`more than ${index} RAM blocks`, offset);
-    if (lengthBytes === 0 || lengthBytes % pageBytes !== 0 || lengthBytes > left) {
-      this.#invalid(`RAM block ${printable(name)} of ${lengthBytes} bytes`, offset);
+    if (name === "") this.#invalid("a RAM block without a name", 0);
+    if (this.#blockByName.has(name)) this.#invalid(`RAM block ${printable(name)} twice`, 0);
+    if (index >= this.#limits.blockCountMax) this.#invalid(`more than ${index} RAM blocks`, 0);
+    if (lengthBytes === 0 || lengthBytes % pageBytes !== 0 || lengthBytes > this.#memoryLeft) {
+      this.#invalid(`RAM block ${printable(name)} of ${lengthBytes} bytes`, 0);
     }
     this.#blocks.push({ index, name, lengthBytes, pageCount: lengthBytes / pageBytes });
     this.#blockByName.set(name, index);
-  }
-
-  #forgetBlocks(at: number): number {
-    this.#blocks = [];
-    this.#blockByName.clear();
-    return at;
   }
 
   #partOrEnd(view: DataView, at: number, to: number, isEnd: boolean): number {
@@ -390,6 +397,10 @@ export class StreamReader {
       } else if (zero) counts.zeroCount++;
       else counts.pageCount++;
       at += record;
+      if (at - runFrom >= runBytesMax) {
+        this.#emit(bytes, runFrom, at);
+        runFrom = at;
+      }
     }
     this.#emit(bytes, runFrom, at);
     return at;
@@ -455,7 +466,7 @@ export class StreamReader {
 
   #footer(view: DataView, at: number, to: number): number {
     if (to - at < 5) return at;
-    this.#checkFooter(view, at);
+    this.#checkFooter(view, at, 0);
     this.#state = "sections";
     if (this.#sectionIsEnd) {
       this.#ramEnded = true;
@@ -464,11 +475,14 @@ export class StreamReader {
     return at + 5;
   }
 
-  #checkFooter(view: DataView, at: number): void {
-    if (view.getUint8(at) !== SectionType.footer) this.#invalid("a RAM section without footer", 0);
+  /** `offset` is how far `at` lies behind the bytes consumed. */
+  #checkFooter(view: DataView, at: number, offset: number): void {
+    if (view.getUint8(at) !== SectionType.footer) {
+      this.#invalid("a RAM section without footer", offset);
+    }
     const id = view.getUint32(at + 1);
     if (id !== this.#ramSectionId) {
-      this.#invalid(`the footer of section ${id} in section ${this.#ramSectionId}`, 1);
+      this.#invalid(`the footer of section ${id} in section ${this.#ramSectionId}`, offset + 1);
     }
   }
 
@@ -509,6 +523,11 @@ export class StreamReader {
       `migration stream: ${what} (byte ${this.#offset + offset})`,
     );
   }
+}
+
+/** `slice` would not do: on a Buffer it shares the memory. */
+function copyOf(bytes: Uint8Array, from: number, to: number): Uint8Array {
+  return new Uint8Array(bytes.subarray(from, to));
 }
 
 function latin1(bytes: Uint8Array, at: number, length: number): string {

@@ -38,7 +38,8 @@ export class ReturnPathReader {
       this.#message(type, length, view, at + 4);
       at += 4 + length;
     }
-    this.#pending = all.slice(at);
+    // A copy: the caller's memory is used again.
+    this.#pending = new Uint8Array(all.subarray(at));
   }
 
   #message(type: number, length: number, view: DataView, at: number): void {

@@ -1,0 +1,93 @@
+/** What callers may ask of a daemon. Strict: an unknown key is an error, so that a misspelt option is not ignored. */
+import { z } from "zod";
+
+/** The same rule as a VM definition's `name`; it becomes a file name, so nothing else may pass. */
+export const vmName = z
+  .string()
+  .regex(
+    /^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$/,
+    "must be 1 to 63 letters, digits, dots, underscores and hyphens, with a letter or digit at both ends",
+  );
+
+export const migrationId = z
+  .string()
+  .regex(/^[A-Za-z0-9][A-Za-z0-9-]{0,63}$/, "must be 1 to 64 letters, digits and hyphens");
+
+const absolutePath = z.string().regex(/^\/[^\0]*$/, "must be an absolute path");
+const port = z.int().min(1).max(65535);
+const duration = z.int().min(0).max(7 * 24 * 3600 * 1000);
+
+export const startVm = z.strictObject({
+  /** YAML or JSON text of a VM definition (docs/vm-definition.schema.json). */
+  text: z.string().min(1).max(1_000_000).meta({ description: "VM definition in YAML or JSON." }),
+  source: z.string().max(4096).optional().meta({ description: "Names the text in errors." }),
+  baseDirectory: absolutePath
+    .optional()
+    .meta({ description: "Relative paths in the definition start here." }),
+  name: vmName.optional().meta({ description: "Instead of the definition's own name." }),
+  paused: z.boolean().default(false).meta({ description: "Do not run the guest yet." }),
+});
+
+export const stopVm = z.strictObject({
+  how: z
+    .enum(["powerdown", "kill"])
+    .default("powerdown")
+    .meta({ description: "powerdown presses the power button; kill ends QEMU at once." }),
+  timeoutMs: duration
+    .default(60_000)
+    .meta({ description: "How long to wait for a powerdown; 0 = do not wait." }),
+});
+
+export const continueVm = z.strictObject({
+  force: z.boolean().default(false).meta({
+    description: "Also run a VM that was handed over. Only when it certainly runs nowhere else.",
+  }),
+});
+
+/** Mirrors MigrateOptions of src/migrate/job.ts; every field has a default there. */
+export const migrateOptions = z.strictObject({
+  downtimeLimitMs: z.int().min(1).max(600_000).optional(),
+  bandwidthBytesPerSecond: z.int().min(0).optional().meta({ description: "0 = no limit." }),
+  timeoutMs: duration.optional().meta({ description: "For the whole migration; 0 = none." }),
+  timeoutAction: z.enum(["cancel", "switch-over"]).optional(),
+  whenStalled: z.enum(["switch-over", "continue", "cancel"]).optional(),
+  verify: z.boolean().optional().meta({ description: "Compare all memory before the start." }),
+  dropShare: z.number().min(0).max(1).optional().meta({ description: "For tests only." }),
+  dropSeed: z.int().min(0).optional().meta({ description: "For tests only." }),
+});
+
+const target = {
+  host: z.string().min(1).max(255).meta({ description: "Name or address of the destination." }),
+  port: port.default(7470),
+  insecure: z.boolean().default(false).meta({
+    description: "Allow plain TCP to another machine: anyone on the way can read and change memory.",
+  }),
+  options: migrateOptions.default({}),
+};
+
+export const migrateVm = z
+  .strictObject({ vm: vmName.meta({ description: "A VM of this daemon." }), ...target })
+  .meta({ title: "Migrate a VM that this daemon started" });
+
+export const sendVm = z
+  .strictObject({
+    qmpPath: absolutePath.meta({ description: "QMP socket of a QEMU that somebody else started." }),
+    name: vmName.meta({ description: "The name under which the destination waits for it." }),
+    pid: z.int().positive().optional(),
+    ...target,
+  })
+  .meta({ title: "Migrate any QEMU" });
+
+export const startMigration = z.union([migrateVm, sendVm]);
+
+export const expectVm = z.strictObject({
+  name: vmName,
+  qmpPath: absolutePath.meta({
+    description: "QMP socket of a QEMU that was started with -incoming defer.",
+  }),
+  pid: z.int().positive().optional(),
+});
+
+export const consoleQuery = z.strictObject({
+  bytes: z.coerce.number().int().min(0).max(4_194_304).default(65_536),
+});

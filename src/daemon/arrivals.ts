@@ -1,0 +1,76 @@
+/**
+ * VMs that came here by a migration which is not settled: they arrive, or they were loaded and the source fell silent.
+ * Noted in files, so that a daemon that was restarted neither loses nor runs one of them by mistake.
+ */
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { z } from "zod";
+import type { PreparedVm } from "../migrate/job.ts";
+import { listJson, makeDirectory, readJson, writeJson } from "./files.ts";
+
+const arrivalSchema = z.object({
+  name: z.string(),
+  migrationId: z.string(),
+  sourceHost: z.string(),
+  phase: z.enum(["arriving", "kept"]),
+  sinceWallMs: z.number(),
+  vm: z.object({
+    qmpPath: z.string(),
+    pid: z.number().optional(),
+    startTimeTicks: z.number().optional(),
+    launched: z.boolean(),
+  }),
+});
+
+export interface Arrival {
+  readonly name: string;
+  readonly migrationId: string;
+  readonly sourceHost: string;
+  readonly phase: "arriving" | "kept";
+  readonly sinceWallMs: number;
+  readonly vm: PreparedVm;
+}
+
+export class Arrivals {
+  readonly #directory: string;
+  readonly #byName = new Map<string, Arrival>();
+
+  constructor(runtimeDirectory: string) {
+    this.#directory = join(runtimeDirectory, "arrivals");
+  }
+
+  /** Reads what a daemon before this one left. */
+  async load(): Promise<void> {
+    await makeDirectory(this.#directory);
+    for (const path of await listJson(this.#directory)) {
+      const result = arrivalSchema.safeParse(await readJson(path));
+      if (result.success) this.#byName.set(result.data.name, result.data as Arrival);
+    }
+  }
+
+  get(name: string): Arrival | undefined {
+    return this.#byName.get(name);
+  }
+
+  list(): Arrival[] {
+    return Array.from(this.#byName.values());
+  }
+
+  ofMigration(migrationId: string): Arrival | undefined {
+    return this.list().find((arrival) => arrival.migrationId === migrationId);
+  }
+
+  async put(arrival: Arrival): Promise<void> {
+    this.#byName.set(arrival.name, arrival);
+    await writeJson(this.#path(arrival.name), arrival);
+  }
+
+  async delete(name: string): Promise<void> {
+    this.#byName.delete(name);
+    await rm(this.#path(name), { force: true });
+  }
+
+  #path(name: string): string {
+    return join(this.#directory, `${name}.json`);
+  }
+}

@@ -1,0 +1,27 @@
+/** What the parts of the daemon share. */
+import type { Clock } from "../io/index.ts";
+import type { Arrivals } from "./arrivals.ts";
+import type { Config } from "./config.ts";
+import type { Expectations } from "./expectations.ts";
+import type { Kept } from "./kept.ts";
+import type { Logger } from "./log.ts";
+import type { Migrations } from "./migrations.ts";
+import type { Vms } from "./vms.ts";
+
+export interface Context {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Logger;
+  readonly runtimeDirectory: string;
+  /** Of the workers' output. */
+  readonly logDirectory: string;
+  readonly vms: Vms;
+  readonly arrivals: Arrivals;
+  readonly kept: Kept;
+  readonly expectations: Expectations;
+  readonly migrations: Migrations;
+  /** Set once the daemon ends: nothing new begins. */
+  stopping: boolean;
+  /** For work that nobody waits for: its failure is logged, and the daemon's end waits for it. */
+  background(work: Promise<void>): void;
+}

@@ -1,0 +1,257 @@
+/**
+ * The destination's data path: frames in, QEMU's stream out, no copy of a page in between.
+ *
+ * The stream is written anew: sections are opened and closed here, so pages need not arrive in the sections in which the
+ * source's QEMU sent them, and others (skipped pages, later decoded ones) can be put among them. All pages go into one PART
+ * section, which QEMU accepts at any length.
+ *
+ * Everything in a frame is hostile: the head is read by the same reader that checks a source's stream, page records are
+ * checked against the blocks that the head announced, the rest against sizes.
+ */
+import type { Socket } from "node:net";
+import { GodwitError } from "../../base/index.ts";
+import type { Slab, SlabReceiver } from "../../io/index.ts";
+import {
+  checkRecords,
+  defaultStreamLimits,
+  encodeCommand,
+  encodeNamedWord,
+  encodeSectionBegin,
+  encodeSectionEnd,
+  ReturnPathReader,
+  type StreamHead,
+  StreamReader,
+} from "../../qemu/stream/index.ts";
+import { type FrameHeader, FrameType, frameTypeNames } from "../wire/index.ts";
+
+export interface DestinationPumpEvents {
+  /** QEMU says on its return path that it has loaded everything. */
+  loaded(): void;
+  /** Body bytes of stream frames that QEMU has taken, in all. */
+  acknowledge(bytes: number): void;
+  failed(error: GodwitError): void;
+}
+
+type Phase = "head" | "pages" | "tail";
+
+export class DestinationPump {
+  readonly #receiver: SlabReceiver;
+  readonly #events: DestinationPumpEvents;
+  readonly #returnPath: ReturnPathReader;
+  #socket: Socket | undefined;
+  #phase: Phase = "head";
+  #head: StreamHead | undefined;
+  /** Block of the last record written, as QEMU remembers it. */
+  #block = -1;
+  #sectionIsOpen = false;
+  #stopped = false;
+  #takenBytes = 0;
+  #acknowledgedBytes = 0;
+  #queuedCount = 0;
+  #tailBytes = 0;
+
+  streamBytes = 0;
+  pageCount = 0;
+  zeroCount = 0;
+
+  constructor(receiver: SlabReceiver, events: DestinationPumpEvents) {
+    this.#receiver = receiver;
+    this.#events = events;
+    this.#returnPath = new ReturnPathReader((status) => this.#shut(status));
+  }
+
+  get memoryBytes(): number {
+    return this.#head?.blocks.reduce((sum, block) => sum + block.lengthBytes, 0) ?? 0;
+  }
+
+  get blocks(): StreamHead["blocks"] {
+    return this.#head?.blocks ?? [];
+  }
+
+  /** Takes the connection to the waiting QEMU. */
+  open(socket: Socket): void {
+    this.#socket = socket;
+    socket.on("data", (bytes: Uint8Array) => this.#guard(() => this.#returnPath.push(bytes)));
+    socket.on("error", (error) => this.#fail(`QEMU refused the stream: ${error.message}`));
+    socket.on("close", () => this.#fail("QEMU closed the stream"));
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#socket?.destroy();
+  }
+
+  /** Everything is loaded: QEMU may close its end when it likes. */
+  release(): void {
+    this.#stopped = true;
+    this.#socket?.end();
+  }
+
+  /** Takes one stream frame (head to tail); throws FRAME_INVALID, STREAM_* or PROTOCOL_ORDER. */
+  frame(header: FrameHeader, slab: Slab, from: number, to: number): void {
+    if (this.#stopped) return;
+    const socket = this.#socket;
+    if (socket === undefined) this.#order(header, "before QEMU waits for it");
+    socket.cork();
+    try {
+      this.#dispatch(socket, header, slab, from, to);
+    } finally {
+      process.nextTick(() => socket.uncork());
+    }
+  }
+
+  #dispatch(socket: Socket, header: FrameHeader, slab: Slab, from: number, to: number): void {
+    switch (header.type) {
+      case FrameType.head:
+        if (this.#phase !== "head" || this.#head !== undefined) this.#order(header, "again");
+        this.#readHead(slab, from, to);
+        this.#phase = "pages";
+        return this.#pass(socket, slab, from, to, to - from);
+      case FrameType.pages:
+        if (this.#phase !== "pages") this.#order(header, "outside RAM");
+        return this.#pages(socket, header, slab, from, to);
+      case FrameType.command:
+        if (this.#phase !== "pages" || to - from < 2) this.#order(header, "outside RAM");
+        return this.#command(socket, slab, from, to);
+      case FrameType.ramEnd:
+        if (this.#phase !== "pages") this.#order(header, "outside RAM");
+        return this.#endRam(socket);
+      case FrameType.tail:
+        if (this.#phase !== "tail") this.#order(header, "before the end of RAM");
+        this.#tailBytes += to - from;
+        if (this.#tailBytes > defaultStreamLimits.tailBytesMax) this.#order(header, "without end");
+        return this.#pass(socket, slab, from, to, to - from);
+      default:
+        this.#order(header, "among stream frames");
+    }
+  }
+
+  #readHead(slab: Slab, from: number, to: number): void {
+    let head: StreamHead | undefined;
+    const nothing = (): never => {
+      throw new GodwitError("FRAME_INVALID", "a head frame that holds more than the head");
+    };
+    const sink = { pages: nothing, command: nothing, ramEnd: nothing, tail: nothing };
+    const reader = new StreamReader({
+      ...sink,
+      head: (found) => {
+        head = found;
+      },
+    });
+    const end = reader.push(slab.bytes, from, to);
+    if (head === undefined || end !== to)
+      throw new GodwitError("FRAME_INVALID", "an incomplete head");
+    this.#head = head;
+  }
+
+  #pages(socket: Socket, header: FrameHeader, slab: Slab, from: number, to: number): void {
+    const head = this.#head as StreamHead;
+    const block = head.blocks[header.block];
+    if (block === undefined)
+      throw invalid(header, `for block ${header.block} of ${head.blocks.length}`);
+    if (header.codec !== 0)
+      throw invalid(header, `with codec ${header.codec}, which is not known here`);
+    if (to - from < 9) throw invalid(header, "without a page");
+    const view = new DataView(slab.bytes.buffer, slab.bytes.byteOffset, slab.bytes.byteLength);
+    const counts = checkRecords(view, from, to, block.pageCount);
+    if (typeof counts === "string") throw invalid(header, `with ${counts}`);
+    if (counts.pageCount !== header.pageCount || counts.zeroCount !== header.zeroCount) {
+      throw invalid(header, "whose counts are wrong");
+    }
+    this.pageCount += counts.pageCount;
+    this.zeroCount += counts.zeroCount;
+    if (!this.#sectionIsOpen) {
+      this.#write(socket, encodeSectionBegin(head.ramSectionId, "part"));
+      this.#sectionIsOpen = true;
+    }
+    let start = from;
+    if (block.index !== this.#block) {
+      this.#block = block.index;
+      this.#write(
+        socket,
+        encodeNamedWord(view.getUint32(from), view.getUint32(from + 4), block.name),
+      );
+      start += 8;
+    }
+    this.#pass(socket, slab, start, to, to - from);
+  }
+
+  #command(socket: Socket, slab: Slab, from: number, to: number): void {
+    this.#closeSection(socket);
+    const command = ((slab.bytes[from] as number) << 8) | (slab.bytes[from + 1] as number);
+    // The only command that a source may send here: docs/formats/qemu-stream.md.
+    if (command !== 11)
+      throw new GodwitError("FRAME_INVALID", `stream command ${command} among pages`);
+    this.#write(socket, encodeCommand(11, slab.bytes.subarray(from + 2, to)));
+    this.#taken(to - from);
+  }
+
+  #endRam(socket: Socket): void {
+    this.#closeSection(socket);
+    const id = (this.#head as StreamHead).ramSectionId;
+    this.#write(socket, encodeSectionBegin(id, "end"));
+    this.#write(socket, encodeSectionEnd(id));
+    this.#phase = "tail";
+  }
+
+  #closeSection(socket: Socket): void {
+    if (!this.#sectionIsOpen) return;
+    this.#sectionIsOpen = false;
+    this.#write(socket, encodeSectionEnd((this.#head as StreamHead).ramSectionId));
+  }
+
+  #write(socket: Socket, bytes: Uint8Array): void {
+    this.streamBytes += bytes.length;
+    socket.write(bytes);
+  }
+
+  /** Writes [from, to) where it lies; `bodyBytes` of frame are acknowledged once QEMU has it. */
+  #pass(socket: Socket, slab: Slab, from: number, to: number, bodyBytes: number): void {
+    this.streamBytes += to - from;
+    this.#receiver.hold(slab);
+    this.#queuedCount++;
+    socket.write(slab.bytes.subarray(from, to), () => {
+      this.#receiver.release(slab);
+      this.#queuedCount--;
+      this.#taken(bodyBytes);
+    });
+  }
+
+  /** Acknowledges by the quarter MiB, and whenever nothing is queued. */
+  #taken(bytes: number): void {
+    this.#takenBytes += bytes;
+    const due = this.#takenBytes - this.#acknowledgedBytes;
+    if (due === 0 || (due < 256 << 10 && this.#queuedCount > 0)) return;
+    this.#acknowledgedBytes = this.#takenBytes;
+    this.#events.acknowledge(this.#takenBytes);
+  }
+
+  #shut(status: number): void {
+    if (status !== 0) this.#fail(`QEMU could not load the state (status ${status})`);
+    else if (this.#phase !== "tail")
+      this.#fail("QEMU says that it is done before it has everything");
+    else if (!this.#stopped) this.#events.loaded();
+  }
+
+  #guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#fail(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #fail(message: string): void {
+    if (this.#stopped) return;
+    this.stop();
+    this.#events.failed(new GodwitError("MIGRATION_FAILED", message));
+  }
+
+  #order(header: FrameHeader, when: string): never {
+    throw new GodwitError("PROTOCOL_ORDER", `a ${frameTypeNames[header.type]} frame ${when}`);
+  }
+}
+
+function invalid(header: FrameHeader, what: string): GodwitError {
+  return new GodwitError("FRAME_INVALID", `pages frame ${header.sequence} ${what}`);
+}

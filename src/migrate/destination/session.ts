@@ -1,0 +1,384 @@
+/**
+ * Runs the destination's machine: turns what sockets, QEMU and timers say into events, and carries out effects in the
+ * order in which `stepDestination` gives them. All decisions are in machine.ts.
+ */
+import type { Socket } from "node:net";
+import { hostname } from "node:os";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { GodwitError, toErrorRecord } from "../../base/index.ts";
+import { type Clock, defaultSlabOptions, killProcess } from "../../io/index.ts";
+import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
+import { QmpClient } from "../../qemu/qmp/index.ts";
+import { FrameChannel, peerError } from "../channel.ts";
+import type { MigrationOutcome, MigrationProgress, PreparedVm, ReceiveJob } from "../job.ts";
+import { acceptChannel } from "../transport.ts";
+import { hashMemory } from "../verify.ts";
+import {
+  FrameType,
+  type OfferMessage,
+  parseSourceMessage,
+  type SourceMessage,
+} from "../wire/index.ts";
+import {
+  type DestinationEffect,
+  type DestinationEvent,
+  destinationFinalPhases,
+  type DestinationState,
+  initialDestinationState,
+  stepDestination,
+} from "./machine.ts";
+import { DestinationPump } from "./pump.ts";
+import { DestinationQemu } from "./qemu.ts";
+
+/** Whoever owns the QEMUs: the daemon, through the worker. */
+export interface DestinationHost {
+  prepareVm(offer: OfferMessage): Promise<PreparedVm>;
+  /** Settles a VM that was kept because the source fell silent; answers its state. */
+  resolve(migrationId: string, outcome: "handed-over" | "aborted"): Promise<string>;
+  progress(progress: MigrationProgress): void;
+  say(text: string): void;
+}
+
+const deadlines = { prepareMs: 60_000, decideMs: 300_000, startMs: 30_000, discardMs: 15_000 };
+const progressEveryMs = 200;
+
+export class DestinationSession {
+  readonly #job: ReceiveJob;
+  readonly #host: DestinationHost;
+  readonly #clock: Clock;
+  readonly #startMs: number;
+  readonly #channel: FrameChannel;
+  readonly #pump: DestinationPump;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #timers = new Map<string, () => void>();
+  #state: DestinationState = initialDestinationState(deadlines);
+  #events: DestinationEvent[] = [];
+  #dispatching = false;
+  #offer: OfferMessage | undefined;
+  #vm: PreparedVm | undefined;
+  #qemu: DestinationQemu | undefined;
+  #chunkBytes = 0;
+  #loadedWallMs = 0;
+  #continueMs = 0;
+  #resumedWallMs = 0;
+  #resolving = false;
+
+  constructor(job: ReceiveJob, host: DestinationHost, clock: Clock) {
+    this.#job = job;
+    this.#host = host;
+    this.#clock = clock;
+    this.#startMs = clock.nowMs();
+    this.#channel = new FrameChannel(clock, defaultSlabOptions, {
+      frame: (header, slab, from, to) => {
+        if (header.type === FrameType.control) {
+          this.#message(parseSourceMessage((slab.bytes as Buffer).subarray(from, to)));
+        } else this.#pump.frame(header, slab, from, to);
+      },
+      lost: (error) => this.#lost(error),
+    });
+    this.#pump = new DestinationPump(this.#channel.receiver, {
+      loaded: () => this.#start(this.#awaitLoaded()),
+      acknowledge: (bytes) => this.#channel.sendAck(bytes),
+      failed: (error) => this.#failed(error),
+    });
+  }
+
+  /** Never rejects: every failure is an outcome. Undefined: the connection asked for something else than a migration. */
+  async run(accepted: Socket): Promise<MigrationOutcome | undefined> {
+    const stopProgress = this.#followProgress();
+    try {
+      await acceptChannel(this.#clock, this.#channel, accepted, this.#job.transport);
+    } catch (error) {
+      this.#failed(error);
+    }
+    await this.#ended.promise;
+    stopProgress();
+    await this.#close();
+    return this.#offer === undefined ? undefined : this.#outcome();
+  }
+
+  /** Gives up what is not handed over; the source then keeps its VM. */
+  cancel(): void {
+    const error = { code: "CANCELLED", message: "cancelled at the destination" } as const;
+    this.#dispatch({ type: "failed", error });
+  }
+
+  // Events
+
+  #dispatch(event: DestinationEvent): void {
+    this.#events.push(event);
+    if (this.#dispatching) return;
+    this.#dispatching = true;
+    try {
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
+        const { state, effects } = stepDestination(this.#state, next);
+        this.#state = state;
+        for (const effect of effects) this.#perform(effect);
+        if (destinationFinalPhases.includes(state.phase)) this.#ended.resolve();
+      }
+    } finally {
+      this.#dispatching = false;
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#dispatch({ type: "failed", error: toErrorRecord(error) });
+  }
+
+  /** A broken frame is a failure here as well; a lost connection may mean that the source handed over. */
+  #lost(error: GodwitError): void {
+    const record = toErrorRecord(error);
+    const damaged = error.code === "FRAME_INVALID" || error.code === "FRAME_CHECKSUM";
+    if (damaged && this.#state.phase !== "loaded")
+      this.#dispatch({ type: "failed", error: record });
+    else this.#dispatch({ type: "peer-lost", error: record });
+  }
+
+  #message(message: SourceMessage): void {
+    switch (message.type) {
+      case "offer":
+        if (this.#offer !== undefined) throw new GodwitError("PROTOCOL_ORDER", "a second offer");
+        this.#offer = message;
+        this.#dispatch({ type: "offer" });
+        break;
+      case "verify":
+        this.#chunkBytes = message.chunkBytes;
+        this.#dispatch({ type: "verify" });
+        break;
+      case "handed-over":
+        this.#dispatch({ type: "handed-over" });
+        break;
+      case "abort": {
+        const { code, message: text } = message.error;
+        this.#dispatch({
+          type: "abort",
+          error: { code: code as never, message: `source: ${text}` },
+        });
+        break;
+      }
+      case "resolve":
+        if (this.#offer !== undefined || this.#resolving) {
+          throw new GodwitError("PROTOCOL_ORDER", "a question in the middle of a migration");
+        }
+        this.#resolving = true;
+        this.#start(this.#resolve(message.migrationId, message.outcome));
+        break;
+    }
+  }
+
+  async #resolve(migrationId: string, outcome: "handed-over" | "aborted"): Promise<void> {
+    const state = await this.#host.resolve(migrationId, outcome);
+    this.#channel.sendControl({ type: "resolved", state });
+    this.#ended.resolve();
+  }
+
+  async #awaitLoaded(): Promise<void> {
+    await this.#qemu?.awaitLoaded();
+    this.#pump.release();
+    this.#loadedWallMs = this.#clock.wallMs();
+    this.#dispatch({ type: "qemu-loaded" });
+  }
+
+  // Effects
+
+  #perform(effect: DestinationEffect): void {
+    switch (effect.type) {
+      case "prepare-vm":
+        return this.#start(this.#prepareVm());
+      case "tell-ready":
+        return this.#tellReady();
+      case "tell-loaded":
+        return this.#channel.sendControl({ type: "loaded" });
+      case "hash":
+        return this.#start(this.#hash());
+      case "start-vm":
+        return this.#start(this.#startVm());
+      case "tell-running":
+        return this.#channel.sendControl({
+          type: "running",
+          loadedWallMs: this.#loadedWallMs,
+          continueMs: this.#continueMs,
+          resumedWallMs: this.#resumedWallMs,
+        });
+      case "tell-failed":
+        return this.#channel.sendControl({ type: "failed", error: peerError(effect.error) });
+      case "discard-vm":
+        return this.#start(this.#discardVm());
+      case "set-deadline":
+        return this.#setDeadline(effect.name, effect.ms);
+      case "clear-deadline":
+        return this.#clearDeadline(effect.name);
+      case "finish":
+        return;
+    }
+  }
+
+  #start(work: Promise<void>): void {
+    work.catch((error: unknown) => this.#failed(error));
+  }
+
+  #setDeadline(name: string, ms: number): void {
+    this.#clearDeadline(name);
+    const run = (): void => this.#dispatch({ type: "deadline", name: name as never });
+    this.#timers.set(name, this.#clock.after(ms, run));
+  }
+
+  #clearDeadline(name: string): void {
+    this.#timers.get(name)?.();
+    this.#timers.delete(name);
+  }
+
+  #streamPath(): string {
+    return join(this.#job.runtimeDirectory, `in-${this.#offer?.migrationId}.sock`);
+  }
+
+  async #prepareVm(): Promise<void> {
+    const vm = await this.#host.prepareVm(this.#offer as OfferMessage);
+    this.#vm = vm;
+    const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
+    this.#qemu = new DestinationQemu(qmp, this.#clock);
+    void qmp.closed.then(() => {
+      const message = "the destination QEMU ended; its log says why";
+      this.#dispatch({ type: "qemu-gone", error: { code: "QEMU_EXITED", message } });
+    });
+    // It may have been given up while QEMU started: then it is ended by the discard that follows or waits.
+    this.#pump.open(await this.#qemu.open(this.#streamPath()));
+    this.#dispatch({ type: "vm-prepared" });
+  }
+
+  #tellReady(): void {
+    const version = this.#qemu?.qmp.version.qemu;
+    this.#channel.sendControl({
+      type: "ready",
+      qemuVersion: `${version?.major}.${version?.minor}.${version?.micro}`,
+      host: hostname(),
+    });
+  }
+
+  async #hash(): Promise<void> {
+    const vm = this.#vm as PreparedVm;
+    const pid = vm.pid ?? (await findListener(vm.qmpPath));
+    if (pid === undefined) {
+      throw new GodwitError(
+        "MEMORY_READ",
+        "the destination QEMU's process was not found: give its pid",
+      );
+    }
+    const qmp = (this.#qemu as DestinationQemu).qmp;
+    await using memory = await GuestMemory.open(qmp, pid);
+    const hashes = await hashMemory(memory, this.#pump.blocks, this.#chunkBytes);
+    this.#channel.sendControl({ type: "hashes", memory: hashes });
+  }
+
+  async #startVm(): Promise<void> {
+    const qemu = this.#qemu as DestinationQemu;
+    const startMs = this.#clock.nowMs();
+    if (this.#offer?.run === true) this.#resumedWallMs = await qemu.start();
+    this.#continueMs = this.#clock.nowMs() - startMs;
+    this.#dispatch({ type: "vm-started" });
+    await qemu.announce().catch(() => {});
+  }
+
+  async #discardVm(): Promise<void> {
+    this.#pump.stop();
+    const vm = this.#vm;
+    if (vm?.launched === true && vm.pid !== undefined && vm.startTimeTicks !== undefined) {
+      const identity = { pid: vm.pid, startTimeTicks: vm.startTimeTicks };
+      await killProcess(identity, { clock: this.#clock, graceMs: 0 });
+    }
+    this.#dispatch({ type: "discarded" });
+  }
+
+  // Life
+
+  #progress(): MigrationProgress {
+    return {
+      role: "destination",
+      phase: this.#state.phase,
+      elapsedMs: this.#clock.nowMs() - this.#startMs,
+      round: 0,
+      memoryBytes: this.#pump.memoryBytes,
+      pageCount: this.#pump.pageCount,
+      zeroCount: this.#pump.zeroCount,
+      droppedCount: 0,
+      staleCount: 0,
+      streamBytes: this.#pump.streamBytes,
+      wireBytes: this.#channel.wireBytes,
+      bytesPerSecond: 0,
+      dirtyBytes: 0,
+      remainingBytes: 0,
+      dirtyBytesPerSecond: undefined,
+      expectedDowntimeMs: undefined,
+      etaMs: undefined,
+      stalled: false,
+    };
+  }
+
+  #followProgress(): () => void {
+    let stop: () => void = () => {};
+    const tick = (): void => {
+      if (this.#offer !== undefined) this.#host.progress(this.#progress());
+      stop = this.#clock.after(progressEveryMs, tick);
+    };
+    tick();
+    return () => stop();
+  }
+
+  async #close(): Promise<void> {
+    for (const name of [...this.#timers.keys()]) this.#clearDeadline(name);
+    await this.#channel.finish(2_000);
+    this.#pump.stop();
+    await this.#qemu?.qmp[Symbol.asyncDispose]();
+    if (this.#offer !== undefined) await rm(this.#streamPath(), { force: true });
+  }
+
+  #outcome(): MigrationOutcome {
+    const offer = this.#offer as OfferMessage;
+    const { phase, error } = this.#state;
+    const result = phase === "done" || phase === "uncertain" ? phase : "failed";
+    const progress = this.#progress();
+    return {
+      role: "destination",
+      result,
+      migrationId: offer.migrationId,
+      vmName: offer.vmName,
+      ...(error === undefined ? {} : { error }),
+      text: outcomeText(offer, result, error?.message),
+      report: {
+        totalMs: progress.elapsedMs,
+        downtimeMs: undefined,
+        rounds: 0,
+        memoryBytes: progress.memoryBytes,
+        streamBytes: progress.streamBytes,
+        wireBytes: progress.wireBytes,
+        pageCount: progress.pageCount,
+        zeroCount: progress.zeroCount,
+        droppedCount: 0,
+        staleFetchedCount: 0,
+        verified: undefined,
+        verifyMs: undefined,
+      },
+    };
+  }
+}
+
+function outcomeText(
+  offer: OfferMessage,
+  result: MigrationOutcome["result"],
+  reason = "unknown",
+): string {
+  const { vmName, source } = offer;
+  switch (result) {
+    case "done":
+      return offer.run ? `${vmName} now runs here` : `${vmName} is now here, paused as it was`;
+    case "uncertain":
+      return (
+        `${vmName} from ${source.host} is loaded and kept stopped: ${reason}, so whether the source handed over is not ` +
+        `known. If ${vmName} runs at ${source.host}: godwit discard ${vmName}. If it is stopped there ` +
+        `(state postmigrate) or that host is gone: godwit continue ${vmName}`
+      );
+    default:
+      return `${vmName} did not arrive: ${reason}`;
+  }
+}

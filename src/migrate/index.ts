@@ -1,0 +1,18 @@
+export {
+  defaultMigrateOptions,
+  type FromWorker,
+  type Job,
+  type MigrateOptions,
+  type MigrationOutcome,
+  type MigrationProgress,
+  type MigrationReport,
+  type PreparedVm,
+  type ReceiveJob,
+  type Role,
+  type SendJob,
+  type ToWorker,
+  type TransportOptions,
+} from "./job.ts";
+export { type JournalEntry, readJournals, removeJournal } from "./journal.ts";
+export { resolveAtDestination } from "./source/resolve.ts";
+export { checkTransport, isLoopback } from "./transport.ts";

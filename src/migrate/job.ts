@@ -1,0 +1,173 @@
+/**
+ * What the daemon and a migration's worker process say to each other, over Node's IPC channel (plain JSON).
+ *
+ * One worker carries one side of one migration: it holds the connection to the other godwit, the stream's socket, and
+ * QEMU's second monitor. A hostile stream, or a crash, stays in it. The daemon starts QEMUs, keeps the list of VMs, and
+ * passes on progress. When the channel closes (the daemon died) a worker gives up what is not handed over yet and
+ * completes what is.
+ */
+import type { ErrorRecord } from "../base/index.ts";
+import type { StallAction } from "./rounds.ts";
+
+export interface MigrateOptions {
+  readonly downtimeLimitMs: number;
+  /** Limit on what goes to the other godwit; 0 = none. */
+  readonly bandwidthBytesPerSecond: number;
+  /** Limit on the whole migration; 0 = none. */
+  readonly timeoutMs: number;
+  readonly timeoutAction: "cancel" | "switch-over";
+  readonly whenStalled: StallAction;
+  /** Compare all guest memory while both VMs are stopped. */
+  readonly verify: boolean;
+  /** For tests of the stale-page bookkeeping: leave this share of pages out of every round, chosen from `dropSeed`. */
+  readonly dropShare: number;
+  readonly dropSeed: number;
+}
+
+export const defaultMigrateOptions: MigrateOptions = {
+  downtimeLimitMs: 300,
+  bandwidthBytesPerSecond: 0,
+  timeoutMs: 0,
+  timeoutAction: "cancel",
+  whenStalled: "switch-over",
+  verify: false,
+  dropShare: 0,
+  dropSeed: 1,
+};
+
+/** Directory with QEMU's file names (ca-cert.pem, …), or plain TCP. */
+export interface TransportOptions {
+  readonly tlsDirectory: string | undefined;
+  /** Allows plain TCP to and from other machines. */
+  readonly insecure: boolean;
+}
+
+export interface SendJob {
+  readonly kind: "send";
+  readonly migrationId: string;
+  readonly vmName: string;
+  /** The definition for the destination to start; absent when a QEMU waits there under `vmName`. */
+  readonly definition?: Record<string, unknown>;
+  /** A monitor of the source QEMU that nobody else uses meanwhile. */
+  readonly qmpPath: string;
+  /** QEMU's process; found through the monitor's socket when absent. */
+  readonly pid?: number;
+  readonly host: string;
+  readonly port: number;
+  readonly transport: TransportOptions;
+  /** For sockets and journals; exists. */
+  readonly runtimeDirectory: string;
+  readonly options: MigrateOptions;
+}
+
+/** The accepted connection follows the message `start` as its handle. */
+export interface ReceiveJob {
+  readonly kind: "receive";
+  readonly peerAddress: string;
+  readonly transport: TransportOptions;
+  readonly runtimeDirectory: string;
+}
+
+export type Job = SendJob | ReceiveJob;
+
+/** A QEMU at the destination that waits for a stream. */
+export interface PreparedVm {
+  readonly qmpPath: string;
+  readonly pid?: number;
+  /** From /proc/PID/stat: with the pid it names the process for good. */
+  readonly startTimeTicks?: number;
+  /** True: godwit started it for this migration, and ends it when the migration fails. */
+  readonly launched: boolean;
+}
+
+export type ToWorker =
+  | { readonly type: "start"; readonly job: Job }
+  | { readonly type: "cancel" }
+  /** Answers to `prepare-vm`. */
+  | { readonly type: "vm-prepared"; readonly vm: PreparedVm }
+  | { readonly type: "vm-refused"; readonly error: ErrorRecord }
+  /** Answer to `resolve`. */
+  | { readonly type: "resolved"; readonly state: string };
+
+export type FromWorker =
+  /** Destination: the peer's offer, to be turned into a waiting QEMU. */
+  | {
+      readonly type: "prepare-vm";
+      readonly migrationId: string;
+      readonly vmName: string;
+      readonly definition?: Record<string, unknown>;
+      readonly sourceHost: string;
+      readonly run: boolean;
+    }
+  /** Destination: a source reports how a migration ended whose connection was lost. */
+  | {
+      readonly type: "resolve";
+      readonly migrationId: string;
+      readonly outcome: "handed-over" | "aborted";
+    }
+  | { readonly type: "progress"; readonly progress: MigrationProgress }
+  /** A sentence for people: decisions and what happened. */
+  | { readonly type: "say"; readonly text: string }
+  | { readonly type: "finished"; readonly outcome: MigrationOutcome };
+
+export type Role = "source" | "destination";
+
+/** Sent a few times a second and at every change of phase. */
+export interface MigrationProgress {
+  readonly role: Role;
+  readonly phase: string;
+  readonly elapsedMs: number;
+  /** 1 = first copy of all memory. */
+  readonly round: number;
+  readonly memoryBytes: number;
+  readonly pageCount: number;
+  readonly zeroCount: number;
+  /** Pages left out so far, and how many of them the destination still lacks. */
+  readonly droppedCount: number;
+  readonly staleCount: number;
+  /** Bytes read from (or written to) QEMU. */
+  readonly streamBytes: number;
+  /** Bytes on the connection between the godwits, frame headers included. */
+  readonly wireBytes: number;
+  readonly bytesPerSecond: number;
+  /** What the current round had to send at its start, and how much of it is left by now. */
+  readonly dirtyBytes: number;
+  readonly remainingBytes: number;
+  readonly dirtyBytesPerSecond: number | undefined;
+  readonly expectedDowntimeMs: number | undefined;
+  /** Until switch-over, if rounds go on as now. */
+  readonly etaMs: number | undefined;
+  readonly stalled: boolean;
+}
+
+export interface MigrationReport {
+  readonly totalMs: number;
+  /** VM stopped at the source until it runs at the destination, without the time that verification took. */
+  readonly downtimeMs: number | undefined;
+  readonly rounds: number;
+  readonly memoryBytes: number;
+  readonly streamBytes: number;
+  readonly wireBytes: number;
+  readonly pageCount: number;
+  readonly zeroCount: number;
+  readonly droppedCount: number;
+  readonly staleFetchedCount: number;
+  /** Undefined when not asked for. */
+  readonly verified: boolean | undefined;
+  readonly verifyMs: number | undefined;
+}
+
+export interface MigrationOutcome {
+  readonly role: Role;
+  /**
+   * done: the VM is at the destination. failed, cancelled: it is at the source. unconfirmed (source): handed over, but the
+   * destination did not answer. uncertain (destination): loaded and kept stopped, because the source fell silent.
+   */
+  readonly result: "done" | "failed" | "cancelled" | "unconfirmed" | "uncertain";
+  readonly migrationId: string;
+  readonly vmName: string;
+  readonly error?: ErrorRecord;
+  /** What a person should know, in a sentence or two. */
+  readonly text: string;
+  readonly report: MigrationReport;
+}

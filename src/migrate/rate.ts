@@ -1,0 +1,71 @@
+/** How fast bytes went lately, and how fast they may go. Pure: time comes as an argument. */
+
+const windowMs = 100;
+const windowCount = 20;
+
+/**
+ * Remembers the last two seconds in windows of 100 ms. `bytesPerMs` answers the upper quartile of the windows: the rate that
+ * the link has really sustained, not lowered by moments in which there was little to send.
+ */
+export class RateMeter {
+  readonly #windows: number[] = [];
+  #windowStartMs: number;
+  #startBytes = 0;
+  #lastBytes = 0;
+
+  constructor(nowMs: number) {
+    this.#windowStartMs = nowMs;
+  }
+
+  /** `totalBytes` never falls. */
+  update(totalBytes: number, nowMs: number): void {
+    this.#lastBytes = totalBytes;
+    const ms = nowMs - this.#windowStartMs;
+    if (ms < windowMs) return;
+    this.#windows.push((totalBytes - this.#startBytes) / ms);
+    if (this.#windows.length > windowCount) this.#windows.shift();
+    this.#windowStartMs = nowMs;
+    this.#startBytes = totalBytes;
+  }
+
+  /** 0 as long as nothing is known. Before the first whole window: what has gone so far. */
+  bytesPerMs(nowMs: number): number {
+    if (this.#windows.length === 0) {
+      const ms = nowMs - this.#windowStartMs;
+      return ms < 1 ? 0 : (this.#lastBytes - this.#startBytes) / ms;
+    }
+    const sorted = this.#windows.toSorted((a, b) => a - b);
+    return sorted[Math.floor((sorted.length - 1) * 0.75)] as number;
+  }
+
+  /** Mean of the last `count` windows, for display. */
+  recentBytesPerMs(count: number): number {
+    const last = this.#windows.slice(-count);
+    return last.length === 0 ? 0 : last.reduce((sum, value) => sum + value, 0) / last.length;
+  }
+}
+
+/** A token bucket: `spend` answers how long to wait before more may be sent. */
+export class Pacer {
+  readonly #bytesPerMs: number;
+  readonly #burstBytes: number;
+  #tokens: number;
+  #lastMs: number;
+
+  /** A burst of 20 ms is allowed, at least one batch: fine enough for a link, coarse enough for timers. */
+  constructor(bytesPerSecond: number, nowMs: number) {
+    this.#bytesPerMs = bytesPerSecond / 1000;
+    this.#burstBytes = Math.max(64 << 10, this.#bytesPerMs * 20);
+    this.#tokens = this.#burstBytes;
+    this.#lastMs = nowMs;
+  }
+
+  /** Milliseconds to wait, 0 when there is nothing to wait for. */
+  spend(bytes: number, nowMs: number): number {
+    this.#tokens += (nowMs - this.#lastMs) * this.#bytesPerMs;
+    this.#tokens = Math.min(this.#burstBytes, this.#tokens);
+    this.#lastMs = nowMs;
+    this.#tokens -= bytes;
+    return this.#tokens >= 0 ? 0 : -this.#tokens / this.#bytesPerMs;
+  }
+}

@@ -1,0 +1,337 @@
+/**
+ * The source's data path: QEMU's stream in, frames out, no copy of a page in between.
+ *
+ *   QEMU ──unix──▶ slabs ──▶ StreamReader ──runs──▶ batch ──frame──▶ channel ──▶ other godwit
+ *                              └─ SkipMap leaves pages out
+ *
+ * Reading stops (back-pressure up to QEMU, whose guest runs on) for any of the reasons in `HoldReason`.
+ */
+import type { Socket } from "node:net";
+import { GodwitError } from "../../base/index.ts";
+import {
+  adoptSocket,
+  type Clock,
+  defaultSlabOptions,
+  type Slab,
+  SlabReceiver,
+} from "../../io/index.ts";
+import {
+  pageBytes,
+  pageRecordBytes,
+  type RunCounts,
+  shutOk,
+  type StreamHead,
+  StreamReader,
+  type StreamSink,
+  writePageWord,
+} from "../../qemu/stream/index.ts";
+import type { FrameChannel } from "../channel.ts";
+import { Pacer } from "../rate.ts";
+import type { SkipMap } from "../skip-map.ts";
+import { batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
+
+/** window: too much in flight. pace: the bandwidth limit. stale: skipped pages go before what follows. owner: the session. */
+export type HoldReason = "window" | "pace" | "stale" | "owner";
+
+export interface SourcePumpEvents {
+  /** The head has arrived and is valid. */
+  began(head: StreamHead): void;
+  failed(error: GodwitError): void;
+  /** QEMU closed the stream. */
+  ended(): void;
+}
+
+/** Reads guest memory for pages that were left out: fills `target` with whole pages. */
+export type PageSource = (block: string, page: number, target: Uint8Array) => Promise<void>;
+
+/** Bytes of stream frames that the destination's QEMU has not yet taken. Bounds what is in flight. */
+const windowBytesMax = 16 << 20;
+const staleRunPages = 32;
+
+export class SourcePump implements StreamSink {
+  readonly receiver: SlabReceiver;
+  readonly #clock: Clock;
+  readonly #channel: FrameChannel;
+  readonly #events: SourcePumpEvents;
+  readonly #skip: SkipMap | undefined;
+  readonly #readPages: PageSource;
+  readonly #reader: StreamReader;
+  readonly #holds = new Set<HoldReason>();
+  #pacer: Pacer | undefined;
+  #socket: Socket | undefined;
+  #slab: Slab | undefined;
+  #ramEnded = false;
+  #stopped = false;
+  #batch: Uint8Array[] = [];
+  #batchHeader: FrameHeader = emptyHeader(0);
+
+  /** Body bytes of stream frames sent, and of those that the destination's QEMU has taken. */
+  sentBytes = 0;
+  ackedBytes = 0;
+  pageCount = 0;
+  zeroCount = 0;
+  staleFetchedCount = 0;
+
+  constructor(options: {
+    clock: Clock;
+    channel: FrameChannel;
+    events: SourcePumpEvents;
+    skip: SkipMap | undefined;
+    readPages: PageSource;
+    bandwidthBytesPerSecond: number;
+  }) {
+    this.#clock = options.clock;
+    this.#channel = options.channel;
+    this.#events = options.events;
+    this.#skip = options.skip;
+    this.#readPages = options.readPages;
+    this.#reader = new StreamReader(
+      this,
+      options.skip === undefined ? {} : { filter: options.skip },
+    );
+    this.receiver = new SlabReceiver(defaultSlabOptions, (slab, from, to) =>
+      this.#consume(slab, from, to),
+    );
+    if (options.bandwidthBytesPerSecond > 0) {
+      this.#pacer = new Pacer(options.bandwidthBytesPerSecond, this.#clock.nowMs());
+    }
+  }
+
+  /** Bytes of QEMU's stream read so far. */
+  get streamBytes(): number {
+    return this.#reader.offset;
+  }
+
+  get isEnded(): boolean {
+    return this.#ramEnded;
+  }
+
+  /** Takes the connection that QEMU made to us. */
+  open(accepted: Socket): void {
+    const socket = adoptSocket(accepted, this.receiver);
+    this.#socket = socket;
+    socket.on("error", (error) =>
+      this.#fail(new GodwitError("IO", `the stream failed: ${error.message}`)),
+    );
+    socket.on("end", () => this.#ended());
+    socket.on("close", () => this.#ended());
+  }
+
+  /** Tells QEMU that the destination has everything: the hand-over. Resolves when the kernel has it. */
+  handOver(): Promise<void> {
+    const socket = this.#socket;
+    return new Promise((resolve, reject) => {
+      if (socket === undefined || socket.destroyed) {
+        reject(new GodwitError("IO", "QEMU closed the stream before the hand-over"));
+        return;
+      }
+      socket.write(shutOk, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  /** Closes the stream: before the hand-over QEMU then resumes its VM. */
+  stop(): void {
+    this.#stopped = true;
+    this.#socket?.destroy();
+  }
+
+  /** No bandwidth limit from here on: the VM is stopped, every millisecond counts. */
+  liftBandwidth(): void {
+    this.#pacer = undefined;
+    this.unhold("pace");
+  }
+
+  hold(reason: HoldReason): void {
+    this.#holds.add(reason);
+    this.receiver.holdBack();
+  }
+
+  unhold(reason: HoldReason): void {
+    if (!this.#holds.delete(reason) || this.#holds.size > 0) return;
+    this.receiver.goOn();
+  }
+
+  acknowledged(bytes: number): void {
+    if (bytes < this.ackedBytes || bytes > this.sentBytes) {
+      throw new GodwitError(
+        "FRAME_INVALID",
+        `an acknowledgement of ${bytes} of ${this.sentBytes} bytes`,
+      );
+    }
+    this.ackedBytes = bytes;
+    if (this.sentBytes - bytes < windowBytesMax / 2) this.unhold("window");
+  }
+
+  // StreamSink
+
+  head(head: StreamHead): void {
+    if (head.blocks.length > 0xffff)
+      throw new GodwitError("STREAM_UNSUPPORTED", "too many RAM blocks");
+    this.#count(head.bytes.length);
+    this.#channel.sendBytes(FrameType.head, [head.bytes]);
+    this.#events.began(head);
+  }
+
+  pages(block: number, bytes: Uint8Array, from: number, to: number, counts: RunCounts): void {
+    const header = this.#batchHeader;
+    if (
+      header.bodyBytes > 0 &&
+      (header.block !== block || header.bodyBytes + to - from > batchBytesTarget)
+    ) {
+      this.#flush();
+    }
+    const batch = this.#batchHeader;
+    batch.block = block;
+    batch.bodyBytes += to - from;
+    batch.pageCount += counts.pageCount;
+    batch.zeroCount += counts.zeroCount;
+    this.#batch.push(bytes.subarray(from, to));
+  }
+
+  command(command: number, data: Uint8Array): void {
+    this.#flush();
+    const body = Buffer.concat([Uint8Array.of(command >>> 8, command), data]);
+    this.#count(body.length);
+    this.#channel.sendBytes(FrameType.command, [body]);
+  }
+
+  ramEnd(): void {
+    this.#flush();
+    this.#ramEnded = true;
+  }
+
+  tail(bytes: Uint8Array, from: number, to: number): void {
+    for (let at = from; at < to; at += batchBytesTarget) {
+      const piece = bytes.subarray(at, Math.min(to, at + batchBytesTarget));
+      this.#count(piece.length);
+      this.#channel.sendBytes(FrameType.tail, [piece], this.#holdSlab());
+    }
+  }
+
+  #consume(slab: Slab, from: number, to: number): number {
+    if (this.#stopped) return to;
+    this.#slab = slab;
+    let at = from;
+    const wireBytes = this.#channel.wireBytes;
+    this.#channel.cork();
+    try {
+      for (let next = -1; next !== at && this.#holds.size === 0; ) {
+        const wasEnded = this.#ramEnded;
+        next = at;
+        at = this.#reader.push(slab.bytes, at, to);
+        this.#flush();
+        if (!wasEnded && this.#ramEnded) this.#endRam();
+      }
+    } catch (error) {
+      this.#fail(error);
+      return to;
+    } finally {
+      this.#channel.uncork();
+    }
+    this.#restrain(this.#channel.wireBytes - wireBytes);
+    return at;
+  }
+
+  /** Stops reading when too much is in flight, or to keep to the bandwidth. */
+  #restrain(wireBytes: number): void {
+    if (this.sentBytes - this.ackedBytes > windowBytesMax) this.hold("window");
+    const waitMs = this.#pacer?.spend(wireBytes, this.#clock.nowMs()) ?? 0;
+    if (waitMs < 1) return;
+    this.hold("pace");
+    this.#clock.after(waitMs, () => this.unhold("pace"));
+  }
+
+  /** The VM is stopped and QEMU has sent all it knows to be dirty: what was left out follows, then the end of RAM. */
+  #endRam(): void {
+    if (this.#skip === undefined || this.#skip.staleCount === 0) {
+      this.#channel.sendBytes(FrameType.ramEnd, []);
+      return;
+    }
+    this.hold("stale");
+    this.#sendStale(this.#skip).then(
+      () => {
+        this.#channel.sendBytes(FrameType.ramEnd, []);
+        this.unhold("stale");
+      },
+      (error: unknown) => this.#fail(error),
+    );
+  }
+
+  async #sendStale(skip: SkipMap): Promise<void> {
+    for (const run of skip.staleRuns(staleRunPages)) {
+      const body = await this.#staleBody(run.block.name, run.page, run.pageCount);
+      this.#count(body.length);
+      const header = emptyHeader(run.block.index);
+      header.bodyBytes = body.length;
+      header.rawBytes = body.length;
+      header.pageCount = run.pageCount;
+      await new Promise<void>((resolve) => {
+        this.#channel.sendPages(header, [body], resolve);
+      });
+      this.staleFetchedCount += run.pageCount;
+    }
+    skip.forgetStale();
+  }
+
+  async #staleBody(block: string, page: number, pageCount: number): Promise<Buffer> {
+    const pages = Buffer.allocUnsafe(pageCount * pageBytes);
+    await this.#readPages(block, page, pages);
+    const body = Buffer.allocUnsafe(pageCount * pageRecordBytes);
+    const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+    for (let i = 0; i < pageCount; i++) {
+      writePageWord(view, i * pageRecordBytes, page + i);
+      pages.copy(body, i * pageRecordBytes + 8, i * pageBytes, (i + 1) * pageBytes);
+    }
+    return body;
+  }
+
+  #flush(): void {
+    const header = this.#batchHeader;
+    if (header.bodyBytes === 0) return;
+    header.rawBytes = header.bodyBytes;
+    this.pageCount += header.pageCount;
+    this.zeroCount += header.zeroCount;
+    this.#count(header.bodyBytes);
+    this.#channel.sendPages(header, this.#batch, this.#holdSlab());
+    this.#batch = [];
+    this.#batchHeader = emptyHeader(0);
+  }
+
+  /** Keeps the current slab until the returned function is called. */
+  #holdSlab(): () => void {
+    const slab = this.#slab as Slab;
+    this.receiver.hold(slab);
+    return () => this.receiver.release(slab);
+  }
+
+  #count(bytes: number): void {
+    this.sentBytes += bytes;
+  }
+
+  #ended(): void {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    this.#events.ended();
+  }
+
+  #fail(error: unknown): void {
+    if (this.#stopped) return;
+    this.stop();
+    this.#events.failed(
+      error instanceof GodwitError ? error : new GodwitError("IO", String(error), { cause: error }),
+    );
+  }
+}
+
+function emptyHeader(block: number): FrameHeader {
+  return {
+    type: FrameType.pages,
+    codec: 0,
+    block,
+    bodyBytes: 0,
+    sequence: 0,
+    pageCount: 0,
+    zeroCount: 0,
+    rawBytes: 0,
+  };
+}

@@ -1,0 +1,161 @@
+/**
+ * The source QEMU as a migration needs it: its settings, its migration, its run state. What is changed is remembered and
+ * put back when the VM stays here.
+ */
+import { GodwitError } from "../../base/index.ts";
+import { type Clock, sleep } from "../../io/index.ts";
+import type {
+  MigrationCapability,
+  MigrationInfo,
+  QmpClient,
+  RunState,
+} from "../../qemu/qmp/index.ts";
+
+/** Capabilities that godwit needs on. */
+const wanted: readonly MigrationCapability[] = ["events", "return-path"];
+/** Capabilities that change the stream into something godwit does not carry. */
+const unwanted: readonly MigrationCapability[] = [
+  "xbzrle",
+  "rdma-pin-all",
+  "auto-converge",
+  "postcopy-ram",
+  "x-colo",
+  "pause-before-switchover",
+  "multifd",
+  "dirty-bitmaps",
+  "x-ignore-shared",
+  "background-snapshot",
+  "mapped-ram",
+];
+
+/**
+ * Keeps QEMU iterating: it completes by itself only when a pass leaves nothing dirty. 0 would not do: it makes QEMU complete
+ * after the first pass, whatever is left.
+ */
+const iterateDowntimeMs = 1;
+/** QEMU's own maximum, 2000 s: whatever is left "fits", so QEMU completes at once. */
+const forceDowntimeMs = 2_000_000;
+/** Bytes a second; 8.2 and newer judge by it instead of by what the socket seems to take. */
+const forceBandwidth = 2 ** 40;
+
+type Parameters = Record<string, unknown>;
+
+export class SourceQemu {
+  readonly qmp: QmpClient;
+  readonly #clock: Clock;
+  #capabilities: { capability: MigrationCapability; state: boolean }[] = [];
+  #parameters: Parameters = {};
+  #hasSwitchoverBandwidth = false;
+  /** Run state when the migration began: what the VM gets back, here or there. */
+  wasRunning = true;
+
+  constructor(qmp: QmpClient, clock: Clock) {
+    this.qmp = qmp;
+    this.#clock = clock;
+  }
+
+  /** Fails with CONFLICT when a migration is under way or the VM is in a state that cannot be migrated. */
+  async check(): Promise<void> {
+    const migration = await this.qmp.execute("query-migrate");
+    const busy = migration.status ?? "none";
+    if (!["none", "completed", "failed", "cancelled"].includes(busy)) {
+      throw new GodwitError("CONFLICT", `this QEMU is already migrating (state ${busy})`);
+    }
+    const blocked = migration["blocked-reasons"];
+    if (blocked !== undefined && blocked.length > 0) {
+      throw new GodwitError(
+        "QEMU_UNSUPPORTED",
+        `QEMU cannot migrate this VM: ${blocked.join("; ")}`,
+      );
+    }
+    const { status, running } = await this.qmp.execute("query-status");
+    if (!running && status !== "paused" && status !== "postmigrate" && status !== "prelaunch") {
+      throw new GodwitError("CONFLICT", `the VM is in state ${status}: it cannot be migrated now`);
+    }
+    this.wasRunning = running;
+  }
+
+  async configure(): Promise<void> {
+    const known = await this.qmp.execute("query-migrate-capabilities");
+    const change = known.filter(
+      (is) =>
+        (wanted.includes(is.capability) && !is.state) ||
+        (unwanted.includes(is.capability) && is.state),
+    );
+    const missing = wanted.filter((name) => !known.some((is) => is.capability === name));
+    if (missing.length > 0) {
+      throw new GodwitError(
+        "QEMU_UNSUPPORTED",
+        `this QEMU lacks the capability ${missing.join(", ")}`,
+      );
+    }
+    const parameters = (await this.qmp.execute("query-migrate-parameters")) as Parameters;
+    this.#hasSwitchoverBandwidth = "avail-switchover-bandwidth" in parameters;
+    for (const name of ["downtime-limit", "max-bandwidth", "avail-switchover-bandwidth"]) {
+      if (name in parameters) this.#parameters[name] = parameters[name];
+    }
+    await this.#setCapabilities(
+      change.map(({ capability, state }) => ({ capability, state: !state })),
+    );
+    this.#capabilities = change.map(({ capability, state }) => ({ capability, state }));
+    // Bandwidth is kept by godwit, which knows what is really sent.
+    await this.#setParameters({
+      "downtime-limit": iterateDowntimeMs,
+      "max-bandwidth": 0,
+      ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": 1 } : {}),
+    });
+  }
+
+  async migrateTo(path: string): Promise<void> {
+    await this.qmp.executeAny("migrate", { uri: `unix:${path}` });
+  }
+
+  /** QEMU completes within about 100 ms (its interval of judging), however much is left. */
+  forceSwitchover(): Promise<void> {
+    return this.#setParameters({
+      "downtime-limit": forceDowntimeMs,
+      ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": forceBandwidth } : {}),
+    });
+  }
+
+  query(): Promise<MigrationInfo> {
+    return this.qmp.execute("query-migrate");
+  }
+
+  /**
+   * Waits until the VM is again as it was, after the stream has been closed. QEMU does this by itself; `migrate_cancel` and
+   * `cont` are for the cases in which it had not noticed, or somebody stopped the VM meanwhile.
+   */
+  async ensureResumed(): Promise<void> {
+    for (let attempt = 0; ; attempt++) {
+      const status = (await this.query()).status ?? "none";
+      const { status: runState, running } = await this.qmp.execute("query-status");
+      const idle = ["none", "completed", "failed", "cancelled"].includes(status);
+      if (idle && running === this.wasRunning) return await this.#restore();
+      if (idle && this.wasRunning && resumable.includes(runState)) await this.qmp.execute("cont");
+      else if (!idle && attempt === 10) await this.qmp.execute("migrate_cancel");
+      await sleep(this.#clock, 20);
+    }
+  }
+
+  async #restore(): Promise<void> {
+    await this.#setParameters(this.#parameters);
+    await this.#setCapabilities(this.#capabilities);
+    this.#parameters = {};
+    this.#capabilities = [];
+  }
+
+  async #setCapabilities(
+    capabilities: readonly { capability: MigrationCapability; state: boolean }[],
+  ): Promise<void> {
+    if (capabilities.length === 0) return;
+    await this.qmp.executeAny("migrate-set-capabilities", { capabilities });
+  }
+
+  async #setParameters(parameters: Parameters): Promise<void> {
+    if (Object.keys(parameters).length === 0) return;
+    await this.qmp.executeAny("migrate-set-parameters", parameters);
+  }
+}
+
+const resumable: readonly RunState[] = ["paused", "postmigrate", "finish-migrate"];

@@ -1,0 +1,485 @@
+/**
+ * Runs the source's machine: turns what sockets, QEMU and timers say into events, and carries out effects in the order in
+ * which `stepSource` gives them. All decisions are in machine.ts.
+ */
+import { createServer, type Server } from "node:net";
+import { hostname } from "node:os";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import { fromErrorRecord, GodwitError, Prng, toErrorRecord } from "../../base/index.ts";
+import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
+import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
+import { QmpClient } from "../../qemu/qmp/index.ts";
+import { pageBytes, type StreamHead } from "../../qemu/stream/index.ts";
+import { FrameChannel, peerError } from "../channel.ts";
+import type { MigrationOutcome, SendJob } from "../job.ts";
+import { removeJournal, writeJournal } from "../journal.ts";
+import { RandomHints } from "../random-hints.ts";
+import { RateMeter } from "../rate.ts";
+import { SkipMap } from "../skip-map.ts";
+import { connectChannel } from "../transport.ts";
+import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
+import { type DestinationMessage, FrameType, parseDestinationMessage } from "../wire/index.ts";
+import {
+  initialSourceState,
+  type SourceEffect,
+  type SourceEvent,
+  sourceFinalPhases,
+  type SourceState,
+  stepSource,
+} from "./machine.ts";
+import { SourcePump } from "./pump.ts";
+import { SourceQemu } from "./qemu.ts";
+import { resolveAtDestination } from "./resolve.ts";
+import { SourceStatistics } from "./statistics.ts";
+
+/** Whoever follows the migration: the daemon, through the worker. */
+export interface SourceHost {
+  progress(statistics: SourceStatistics): void;
+  say(text: string): void;
+}
+
+const channelSlabs = { slabBytes: 2 << 20, slabCount: 2, itemBytesMax: 600 << 10 };
+const deadlines = {
+  setupMs: 60_000,
+  prepareMs: 5_000,
+  switchoverMs: 120_000,
+  handoverMs: 60_000,
+  abortMs: 30_000,
+};
+/** Device state, last bitmap and start cost about this much beside the pages. */
+const fixedDowntimeMs = 20;
+const progressEveryMs = 100;
+
+export class SourceSession {
+  readonly statistics: SourceStatistics;
+  readonly #job: SendJob;
+  readonly #clock: Clock;
+  readonly #host: SourceHost;
+  readonly #meter: RateMeter;
+  readonly #timers = new Map<string, () => void>();
+  readonly #channel: FrameChannel;
+  readonly #ended = Promise.withResolvers<void>();
+  readonly #skip: SkipMap | undefined;
+  readonly #pump: SourcePump;
+  #state: SourceState;
+  #events: SourceEvent[] = [];
+  #dispatching = false;
+  #qemu: SourceQemu | undefined;
+  #pid: number | undefined;
+  #memory: GuestMemory | undefined;
+  #head: StreamHead | undefined;
+  #hints: RandomHints | undefined;
+  #server: Server | undefined;
+  #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
+
+  constructor(job: SendJob, host: SourceHost, clock: Clock) {
+    this.#job = job;
+    this.#host = host;
+    this.#clock = clock;
+    this.#meter = new RateMeter(clock.nowMs());
+    const { options } = job;
+    this.#state = initialSourceState({ ...options, ...deadlines, fixedMs: fixedDowntimeMs });
+    this.#skip = options.dropShare > 0 ? new SkipMap() : undefined;
+    this.#channel = new FrameChannel(clock, channelSlabs, {
+      frame: (header, slab, from, to) => {
+        if (header.type === FrameType.ack) this.#acknowledged(slab.bytes as Buffer, from, to);
+        else if (header.type === FrameType.control) {
+          this.#message(parseDestinationMessage((slab.bytes as Buffer).subarray(from, to)));
+        } else throw new GodwitError("PROTOCOL_ORDER", "the destination sent a stream frame");
+      },
+      lost: (error) => this.#dispatch({ type: "peer-lost", error: toErrorRecord(error) }),
+    });
+    this.#pump = new SourcePump({
+      clock,
+      channel: this.#channel,
+      skip: this.#skip,
+      bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
+      readPages: (block, page, target) => this.#readPages(block, page, target),
+      events: {
+        began: (head) => this.#began(head),
+        failed: (error) => this.#dispatch({ type: "failed", error: toErrorRecord(error) }),
+        ended: () => this.#streamEnded(),
+      },
+    });
+    this.statistics = new SourceStatistics(
+      clock,
+      this.#channel,
+      this.#pump,
+      this.#skip,
+      this.#meter,
+    );
+  }
+
+  /** Never rejects: every failure is an outcome. */
+  async run(): Promise<MigrationOutcome> {
+    const stopProgress = this.#followProgress();
+    try {
+      await this.#prepare();
+      this.#dispatch({ type: "start" });
+      await this.#ended.promise;
+    } catch (error) {
+      this.#state = { ...this.#state, phase: "failed", error: toErrorRecord(error) };
+    }
+    stopProgress();
+    this.statistics.phase = this.#state.phase;
+    await this.#close();
+    return this.#outcome();
+  }
+
+  /** Ignored once the VM is handed over. */
+  cancel(): void {
+    this.#dispatch({ type: "cancel" });
+  }
+
+  async #prepare(): Promise<void> {
+    const { job } = this;
+    const qmp = await QmpClient.connect(job.qmpPath, { clock: this.#clock });
+    this.#qemu = new SourceQemu(qmp, this.#clock);
+    this.#pid = job.pid ?? (await findListener(job.qmpPath).catch(() => undefined));
+    await this.#qemu.check();
+    if (job.options.verify || this.#skip !== undefined) await this.#openMemory(qmp);
+    void qmp.closed.then(() => this.#monitorClosed());
+    qmp.on("MIGRATION", ({ data }) => this.#migrationState(data.status));
+    qmp.on("MIGRATION_PASS", () => void this.#passBegan());
+    qmp.on("STOP", ({ timestampUs }) => {
+      this.statistics.stopped(timestampUs);
+      this.#pump.liftBandwidth();
+      this.#dispatch({ type: "vm-stopped" });
+    });
+    await this.#qemu.configure();
+  }
+
+  private get job(): SendJob {
+    return this.#job;
+  }
+
+  async #openMemory(qmp: QmpClient): Promise<void> {
+    if (this.#pid === undefined) {
+      throw new GodwitError(
+        "MEMORY_READ",
+        "QEMU's process was not found by its monitor: give its pid",
+      );
+    }
+    this.#memory = await GuestMemory.open(qmp, this.#pid);
+  }
+
+  // Events
+
+  #dispatch(event: SourceEvent): void {
+    this.#events.push(event);
+    if (this.#dispatching) return;
+    this.#dispatching = true;
+    try {
+      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
+        const { state, effects } = stepSource(this.#state, next);
+        this.#state = state;
+        this.statistics.entered(state.phase);
+        for (const effect of effects) this.#perform(effect);
+        if (sourceFinalPhases.includes(state.phase)) this.#ended.resolve();
+      }
+    } finally {
+      this.#dispatching = false;
+    }
+  }
+
+  #failed(error: unknown): void {
+    this.#dispatch({ type: "failed", error: toErrorRecord(error) });
+  }
+
+  #message(message: DestinationMessage): void {
+    switch (message.type) {
+      case "ready":
+        this.#dispatch({ type: "peer-ready" });
+        break;
+      case "loaded":
+        this.statistics.loaded();
+        this.#dispatch({ type: "peer-loaded" });
+        break;
+      case "hashes":
+        this.#hashesFromPeer.resolve(message);
+        break;
+      case "running":
+        this.statistics.running();
+        this.#dispatch({ type: "peer-running" });
+        break;
+      case "failed": {
+        const { code, message: text } = fromErrorRecord(message.error as never);
+        this.#dispatch({ type: "failed", error: { code, message: `destination: ${text}` } });
+        break;
+      }
+      case "resolved":
+        throw new GodwitError("PROTOCOL_ORDER", "an answer to a question that was not asked");
+    }
+  }
+
+  #acknowledged(bytes: Buffer, from: number, to: number): void {
+    if (to - from !== 8)
+      throw new GodwitError("FRAME_INVALID", "an acknowledgement without a number");
+    this.#pump.acknowledged(bytes.readUInt32BE(from) * 2 ** 32 + bytes.readUInt32BE(from + 4));
+  }
+
+  #began(head: StreamHead): void {
+    this.#head = head;
+    this.statistics.memoryBytes = head.blocks.reduce((sum, block) => sum + block.lengthBytes, 0);
+    if (this.#skip !== undefined) {
+      const { dropShare, dropSeed } = this.job.options;
+      this.#hints = new RandomHints(this.#skip, head.blocks, dropShare, new Prng(dropSeed));
+    }
+    this.#dispatch({ type: "stream-began" });
+  }
+
+  /** QEMU closes the stream only when it gives up; its own word (event MIGRATION) tells why, so it gets a moment. */
+  #streamEnded(): void {
+    this.#clock.after(200, () => {
+      const error = new GodwitError("MIGRATION_FAILED", "the source QEMU closed the stream");
+      this.#dispatch({ type: "qemu-failed", error: toErrorRecord(error) });
+    });
+  }
+
+  #migrationState(status: string): void {
+    if (status === "completed") this.#dispatch({ type: "qemu-completed" });
+    if (status !== "failed" && status !== "cancelled" && status !== "cancelling") return;
+    void this.#qemu
+      ?.query()
+      .then((info) => info["error-desc"])
+      .catch(() => undefined)
+      .then((text) => {
+        const message = `the source QEMU gave the migration up (${status})${text === undefined ? "" : `: ${text}`}`;
+        this.#dispatch({ type: "qemu-failed", error: { code: "MIGRATION_FAILED", message } });
+      });
+  }
+
+  async #passBegan(): Promise<void> {
+    const startMs = this.#clock.nowMs();
+    try {
+      const { ram } = (await this.#qemu?.query()) ?? {};
+      if (ram === undefined) return;
+      this.#hints?.refresh();
+      this.#meter.update(this.#channel.wireBytes, startMs);
+      const round = { index: ram["dirty-sync-count"], dirtyBytes: ram.remaining, startMs };
+      const bytesPerMs = this.#meter.bytesPerMs(startMs);
+      this.#dispatch({ type: "round", round, bytesPerMs });
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
+  /** The monitor is gone: is QEMU? A process that has ended cannot run its VM. */
+  async #monitorClosed(): Promise<void> {
+    if (this.#pid !== undefined) {
+      for (let i = 0; i < 50; i++) {
+        if (systemProcesses.identify(this.#pid) === undefined) {
+          this.#dispatch({ type: "qemu-gone" });
+          return;
+        }
+        await sleep(this.#clock, 20);
+      }
+    }
+    this.#failed(new GodwitError("QMP_CLOSED", "the source QEMU's monitor closed"));
+  }
+
+  // Effects
+
+  #perform(effect: SourceEffect): void {
+    switch (effect.type) {
+      case "offer":
+        return this.#start(this.#offer());
+      case "start-stream":
+        return this.#start(this.#startStream());
+      case "report-round":
+        return this.statistics.roundBegan(effect.round, effect.status);
+      case "say":
+        return this.#host.say(effect.text);
+      case "prepare":
+        // No application takes part: all are ready.
+        return this.#dispatch({ type: "prepared" });
+      case "force-switchover":
+        return this.#start(this.#forceSwitchover());
+      case "verify":
+        return this.#start(this.#verify());
+      case "hand-over":
+        return this.#start(this.#handOver());
+      case "tell-handed-over":
+        return this.#channel.sendControl({ type: "handed-over" });
+      case "resolve-handed-over":
+        return this.#start(this.#resolve());
+      case "tell-abort":
+        return this.#channel.sendControl({ type: "abort", error: peerError(effect.error) });
+      case "stop-stream":
+        this.#pump.stop();
+        this.#server?.close();
+        return;
+      case "ensure-resumed":
+        return this.#start(this.#ensureResumed());
+      case "set-deadline":
+        return this.#setDeadline(effect.name, effect.ms);
+      case "clear-deadline":
+        return this.#clearDeadline(effect.name);
+      case "finish":
+        return;
+    }
+  }
+
+  /** What an effect began; its failure is an event like any other. */
+  #start(work: Promise<void>): void {
+    work.catch((error: unknown) => this.#failed(error));
+  }
+
+  #setDeadline(name: string, ms: number): void {
+    this.#clearDeadline(name);
+    const run = (): void => this.#dispatch({ type: "deadline", name: name as never });
+    this.#timers.set(name, this.#clock.after(ms, run));
+  }
+
+  #clearDeadline(name: string): void {
+    this.#timers.get(name)?.();
+    this.#timers.delete(name);
+  }
+
+  async #offer(): Promise<void> {
+    const { job } = this;
+    await connectChannel(this.#clock, this.#channel, job, job.transport);
+    const version = this.#qemu?.qmp.version.qemu;
+    this.#channel.sendControl({
+      type: "offer",
+      migrationId: job.migrationId,
+      vmName: job.vmName,
+      ...(job.definition === undefined ? {} : { definition: job.definition }),
+      source: {
+        godwitVersion: "1",
+        qemuVersion: `${version?.major}.${version?.minor}.${version?.micro}`,
+        host: hostname(),
+      },
+      run: this.#qemu?.wasRunning ?? true,
+      verify: job.options.verify,
+    });
+  }
+
+  async #startStream(): Promise<void> {
+    const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
+    await rm(path, { force: true });
+    const server = createServer({ pauseOnConnect: true });
+    this.#server = server;
+    server.on("connection", (socket) => {
+      server.close();
+      this.#pump.open(socket);
+    });
+    server.on("error", (error) => this.#failed(error));
+    await new Promise<void>((resolve) => {
+      server.listen(path, resolve);
+    });
+    await this.#qemu?.migrateTo(path);
+  }
+
+  async #forceSwitchover(): Promise<void> {
+    this.#pump.liftBandwidth();
+    await this.#qemu?.forceSwitchover();
+  }
+
+  async #verify(): Promise<void> {
+    const head = this.#head as StreamHead;
+    const startMs = this.#clock.nowMs();
+    const chunkBytes = hashChunkBytes(head.blocks);
+    this.#channel.sendControl({ type: "verify", chunkBytes });
+    const ours = await hashMemory(this.#memory as GuestMemory, head.blocks, chunkBytes);
+    const theirs = await this.#hashesFromPeer.promise;
+    const difference = compareHashes(ours, theirs.memory);
+    this.statistics.verifyMs = this.#clock.nowMs() - startMs;
+    this.statistics.verified = difference === undefined;
+    if (difference !== undefined) throw new GodwitError("VERIFY_MISMATCH", difference);
+    this.#host.say(`verified: all memory is equal (${Math.round(this.statistics.verifyMs)} ms)`);
+    this.#dispatch({ type: "verified" });
+  }
+
+  async #handOver(): Promise<void> {
+    const { migrationId, vmName, host, port, qmpPath, transport, runtimeDirectory } = this.job;
+    const pid = this.#pid;
+    await writeJournal(runtimeDirectory, {
+      migrationId,
+      vmName,
+      host,
+      port,
+      qmpPath,
+      pid,
+      transport,
+    });
+    this.statistics.handedOver();
+    await this.#pump.handOver();
+  }
+
+  async #resolve(): Promise<void> {
+    const { job } = this;
+    this.#host.say("the connection was lost during the hand-over: reaching the destination again");
+    await resolveAtDestination(this.#clock, job, "handed-over", job.migrationId);
+    this.statistics.running();
+    this.#dispatch({ type: "peer-running" });
+  }
+
+  async #ensureResumed(): Promise<void> {
+    await this.#qemu?.ensureResumed();
+    this.#dispatch({ type: "source-resumed" });
+  }
+
+  async #readPages(block: string, page: number, target: Uint8Array): Promise<void> {
+    await (this.#memory as GuestMemory).read(block, page * pageBytes, target);
+  }
+
+  // Life
+
+  #followProgress(): () => void {
+    let stop: () => void = () => {};
+    const tick = (): void => {
+      this.#meter.update(this.#channel.wireBytes, this.#clock.nowMs());
+      this.#host.progress(this.statistics);
+      stop = this.#clock.after(progressEveryMs, tick);
+    };
+    tick();
+    return () => stop();
+  }
+
+  async #close(): Promise<void> {
+    for (const name of [...this.#timers.keys()]) this.#clearDeadline(name);
+    this.#server?.close();
+    this.#pump.stop();
+    await this.#channel.finish(2_000);
+    await this.#memory?.[Symbol.asyncDispose]();
+    await this.#qemu?.qmp[Symbol.asyncDispose]();
+    const { runtimeDirectory, migrationId } = this.job;
+    await rm(join(runtimeDirectory, `${migrationId}.sock`), { force: true });
+    if (this.#state.phase !== "unconfirmed") await removeJournal(runtimeDirectory, migrationId);
+  }
+
+  #outcome(): MigrationOutcome {
+    const { phase, error } = this.#state;
+    const result =
+      phase === "done" || phase === "cancelled" || phase === "unconfirmed" ? phase : "failed";
+    return {
+      role: "source",
+      result,
+      migrationId: this.job.migrationId,
+      vmName: this.job.vmName,
+      ...(error === undefined || result === "done" ? {} : { error }),
+      text: outcomeText(this.job, result, error?.message),
+      report: this.statistics.report(),
+    };
+  }
+}
+
+function outcomeText(job: SendJob, result: MigrationOutcome["result"], reason = "unknown"): string {
+  const where = `${job.host}:${job.port}`;
+  switch (result) {
+    case "done":
+      return `${job.vmName} is now at ${where}`;
+    case "cancelled":
+      return `${reason}; ${job.vmName} stays here`;
+    case "unconfirmed":
+      return (
+        `${job.vmName} was handed over to ${where}, which did not confirm that it runs (${reason}). It is stopped here and ` +
+        `must not be started here unless it is discarded there. At the destination: godwit status ${job.vmName}, ` +
+        `then godwit continue ${job.vmName}`
+      );
+    default:
+      return `${reason}; ${job.vmName} stays here`;
+  }
+}
