@@ -1,3 +1,4 @@
+export type { FaultPoint } from "./fault-point.ts";
 export {
   defaultMigrateOptions,
   type FromWorker,

@@ -7,6 +7,7 @@
  * completes what is.
  */
 import type { ErrorRecord } from "../base/index.ts";
+import type { FaultPoint } from "./fault-point.ts";
 import type { StallAction } from "./rounds.ts";
 
 export interface MigrateOptions {
@@ -58,6 +59,7 @@ export interface SendJob {
   /** For sockets and journals; exists. */
   readonly runtimeDirectory: string;
   readonly options: MigrateOptions;
+  readonly stopAt?: FaultPoint;
 }
 
 /** The accepted connection follows the message `start` as its handle. */
@@ -66,6 +68,7 @@ export interface ReceiveJob {
   readonly peerAddress: string;
   readonly transport: TransportOptions;
   readonly runtimeDirectory: string;
+  readonly stopAt?: FaultPoint;
 }
 
 export type Job = SendJob | ReceiveJob;

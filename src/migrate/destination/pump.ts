@@ -45,6 +45,7 @@ export class DestinationPump {
   #block = -1;
   #sectionIsOpen = false;
   #stopped = false;
+  #isLoaded = false;
   #takenBytes = 0;
   #acknowledgedBytes = 0;
   #queuedCount = 0;
@@ -73,7 +74,9 @@ export class DestinationPump {
     this.#socket = socket;
     socket.on("data", (bytes: Uint8Array) => this.#guard(() => this.#returnPath.push(bytes)));
     socket.on("error", (error) => this.#fail(`QEMU refused the stream: ${error.message}`));
-    socket.on("close", () => this.#fail("QEMU closed the stream"));
+    socket.on("close", () => {
+      if (!this.#isLoaded) this.#fail("QEMU closed the stream");
+    });
   }
 
   stop(): void {
@@ -230,7 +233,11 @@ export class DestinationPump {
     if (status !== 0) this.#fail(`QEMU could not load the state (status ${status})`);
     else if (this.#phase !== "tail")
       this.#fail("QEMU says that it is done before it has everything");
-    else if (!this.#stopped) this.#events.loaded();
+    else if (!this.#stopped) {
+      // From here on QEMU closes the stream as it likes.
+      this.#isLoaded = true;
+      this.#events.loaded();
+    }
   }
 
   #guard(run: () => void): void {

@@ -11,6 +11,7 @@ import { type Clock, defaultSlabOptions, killProcess } from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import { FrameChannel, peerError } from "../channel.ts";
+import { FaultPoints } from "../fault-point.ts";
 import type { MigrationOutcome, MigrationProgress, PreparedVm, ReceiveJob } from "../job.ts";
 import { acceptChannel } from "../transport.ts";
 import { hashMemory } from "../verify.ts";
@@ -24,6 +25,7 @@ import {
   type DestinationEffect,
   type DestinationEvent,
   destinationFinalPhases,
+  type DestinationPhase,
   type DestinationState,
   initialDestinationState,
   stepDestination,
@@ -51,6 +53,7 @@ export class DestinationSession {
   readonly #channel: FrameChannel;
   readonly #pump: DestinationPump;
   readonly #ended = Promise.withResolvers<void>();
+  readonly #faults: FaultPoints;
   readonly #timers = new Map<string, () => void>();
   #state: DestinationState = initialDestinationState(deadlines);
   #events: DestinationEvent[] = [];
@@ -69,6 +72,7 @@ export class DestinationSession {
     this.#host = host;
     this.#clock = clock;
     this.#startMs = clock.nowMs();
+    this.#faults = new FaultPoints(job.stopAt);
     this.#channel = new FrameChannel(clock, defaultSlabOptions, {
       frame: (header, slab, from, to) => {
         if (header.type === FrameType.control) {
@@ -113,13 +117,23 @@ export class DestinationSession {
     try {
       for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
         const { state, effects } = stepDestination(this.#state, next);
+        const entered = state.phase !== this.#state.phase;
         this.#state = state;
-        for (const effect of effects) this.#perform(effect);
+        if (entered) this.#entered(state.phase);
+        for (const effect of effects) {
+          this.#faults.arrived(`effect:${effect.type}`);
+          this.#perform(effect);
+        }
         if (destinationFinalPhases.includes(state.phase)) this.#ended.resolve();
       }
     } finally {
       this.#dispatching = false;
     }
+  }
+
+  #entered(phase: DestinationPhase): void {
+    if (this.#offer !== undefined) this.#host.progress(this.#progress());
+    this.#faults.arrived(`phase:${phase}`);
   }
 
   #failed(error: unknown): void {

@@ -33,6 +33,11 @@ const unwanted: readonly MigrationCapability[] = [
  * after the first pass, whatever is left.
  */
 const iterateDowntimeMs = 1;
+/**
+ * Bytes a second. Together with the limit above QEMU's threshold is 4 bytes. It must not be 0: QEMU looks for newly dirtied
+ * pages only when what it knows to be left is *below* the threshold, and with 0 it would complete after its first pass.
+ */
+const iterateBandwidth = 4_000;
 /** QEMU's own maximum, 2000 s: whatever is left "fits", so QEMU completes at once. */
 const forceDowntimeMs = 2_000_000;
 /** Bytes a second; 8.2 and newer judge by it instead of by what the socket seems to take. */
@@ -102,7 +107,7 @@ export class SourceQemu {
     await this.#setParameters({
       "downtime-limit": iterateDowntimeMs,
       "max-bandwidth": 0,
-      ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": 1 } : {}),
+      ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": iterateBandwidth } : {}),
     });
   }
 

@@ -12,6 +12,7 @@ import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import { pageBytes, type StreamHead } from "../../qemu/stream/index.ts";
 import { FrameChannel, peerError } from "../channel.ts";
+import { FaultPoints } from "../fault-point.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
 import { removeJournal, writeJournal } from "../journal.ts";
 import { RandomHints } from "../random-hints.ts";
@@ -25,6 +26,7 @@ import {
   type SourceEffect,
   type SourceEvent,
   sourceFinalPhases,
+  type SourcePhase,
   type SourceState,
   stepSource,
 } from "./machine.ts";
@@ -57,6 +59,7 @@ export class SourceSession {
   readonly #clock: Clock;
   readonly #host: SourceHost;
   readonly #meter: RateMeter;
+  readonly #faults: FaultPoints;
   readonly #timers = new Map<string, () => void>();
   readonly #channel: FrameChannel;
   readonly #ended = Promise.withResolvers<void>();
@@ -78,6 +81,7 @@ export class SourceSession {
     this.#host = host;
     this.#clock = clock;
     this.#meter = new RateMeter(clock.nowMs());
+    this.#faults = new FaultPoints(job.stopAt);
     const { options } = job;
     this.#state = initialSourceState({ ...options, ...deadlines, fixedMs: fixedDowntimeMs });
     this.#skip = options.dropShare > 0 ? new SkipMap() : undefined;
@@ -122,7 +126,6 @@ export class SourceSession {
       this.#state = { ...this.#state, phase: "failed", error: toErrorRecord(error) };
     }
     stopProgress();
-    this.statistics.phase = this.#state.phase;
     await this.#close();
     return this.#outcome();
   }
@@ -173,14 +176,24 @@ export class SourceSession {
     try {
       for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
         const { state, effects } = stepSource(this.#state, next);
+        const entered = state.phase !== this.#state.phase;
         this.#state = state;
-        this.statistics.entered(state.phase);
-        for (const effect of effects) this.#perform(effect);
+        if (entered) this.#entered(state.phase);
+        for (const effect of effects) {
+          this.#faults.arrived(`effect:${effect.type}`);
+          this.#perform(effect);
+        }
         if (sourceFinalPhases.includes(state.phase)) this.#ended.resolve();
       }
     } finally {
       this.#dispatching = false;
     }
+  }
+
+  #entered(phase: SourcePhase): void {
+    this.statistics.phase = phase;
+    this.#host.progress(this.statistics);
+    this.#faults.arrived(`phase:${phase}`);
   }
 
   #failed(error: unknown): void {

@@ -44,10 +44,6 @@ export class SourceStatistics {
     this.#startMs = clock.nowMs();
   }
 
-  entered(phase: SourcePhase): void {
-    this.phase = phase;
-  }
-
   roundBegan(round: Round, status: RoundStatus): void {
     this.#round = round;
     this.#status = status;
