@@ -42,6 +42,7 @@ export interface Done {
   readonly text: string;
 }
 export type MigrationEvent =
+  | { readonly type: "following" }
   | { readonly type: "migration"; readonly migration: Migration }
   | { readonly type: "progress"; readonly id: string; readonly progress: Progress }
   | { readonly type: "line"; readonly id: string; readonly line: Line }

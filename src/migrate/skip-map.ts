@@ -47,17 +47,18 @@ export class SkipMap implements PageFilter {
     return true;
   }
 
-  /** Runs of stale pages, each at most `pagesMax` long. Changing the map meanwhile is not allowed. */
-  *staleRuns(pagesMax: number): Generator<{ block: RamBlock; page: number; pageCount: number }> {
+  /** Stale pages in batches of one block, ascending, each at most `pagesMax` long. Not to be changed meanwhile. */
+  *staleBatches(pagesMax: number): Generator<{ block: RamBlock; pages: number[] }> {
     for (const maps of this.#maps) {
       if (maps === undefined) continue;
-      for (let page = maps.stale.next(0); page >= 0; ) {
-        let pageCount = 1;
-        const end = Math.min(maps.block.pageCount, page + pagesMax);
-        while (page + pageCount < end && maps.stale.has(page + pageCount)) pageCount++;
-        yield { block: maps.block, page, pageCount };
-        page = maps.stale.next(page + pageCount);
+      let pages: number[] = [];
+      for (let page = maps.stale.next(0); page >= 0; page = maps.stale.next(page + 1)) {
+        pages.push(page);
+        if (pages.length < pagesMax) continue;
+        yield { block: maps.block, pages };
+        pages = [];
       }
+      if (pages.length > 0) yield { block: maps.block, pages };
     }
   }
 

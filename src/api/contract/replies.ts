@@ -131,8 +131,12 @@ export const consoleTail = z.looseObject({
 
 export const done = z.looseObject({ text: z.string() });
 
-/** `data` of one server-sent event. The first event of a stream holds the whole of each migration it tells about. */
+/**
+ * `data` of one server-sent event. A stream begins with `following`: from then on nothing is missed. Then comes the whole of
+ * each migration that is under way.
+ */
 export const migrationEvent = z.discriminatedUnion("type", [
+  z.looseObject({ type: z.literal("following") }),
   z.looseObject({ type: z.literal("migration"), migration }),
   z.looseObject({ type: z.literal("progress"), id: z.string(), progress }),
   z.looseObject({ type: z.literal("line"), id: z.string(), line }),

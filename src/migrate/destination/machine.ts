@@ -228,8 +228,9 @@ function starting(state: DestinationState, event: DestinationEvent): Destination
       ]);
     case "qemu-gone":
       return notStarted(state, "failed", event.error);
-    // The only copy: kept, so that the next "resolve", or an operator, tries again.
+    // The only copy: kept, so that the next "resolve", or an operator, tries again. Nobody can cancel it any more.
     case "failed":
+      if (event.error.code === "CANCELLED") return stay(state);
       return notStarted(state, "uncertain", event.error);
     case "deadline":
       if (event.name !== "start") return stay(state);

@@ -10,6 +10,7 @@
  */
 import type { Socket } from "node:net";
 import { GodwitError } from "../../base/index.ts";
+import { Decoders, type RecordRange } from "../../codec/index.ts";
 import type { Slab, SlabReceiver } from "../../io/index.ts";
 import {
   checkRecords,
@@ -19,10 +20,12 @@ import {
   encodeSectionBegin,
   encodeSectionEnd,
   ReturnPathReader,
+  type RamBlock,
   type StreamHead,
   StreamReader,
+  zeroRecordBytes,
 } from "../../qemu/stream/index.ts";
-import { type FrameHeader, FrameType, frameTypeNames } from "../wire/index.ts";
+import { bodyBytesMax, type FrameHeader, FrameType, frameTypeNames } from "../wire/index.ts";
 
 export interface DestinationPumpEvents {
   /** QEMU says on its return path that it has loaded everything. */
@@ -32,12 +35,16 @@ export interface DestinationPumpEvents {
   failed(error: GodwitError): void;
 }
 
+/** Largest batch after decoding: as large as a frame's body may be. */
+const rawBytesMax = bodyBytesMax[FrameType.pages] as number;
+
 type Phase = "head" | "pages" | "tail";
 
 export class DestinationPump {
   readonly #receiver: SlabReceiver;
   readonly #events: DestinationPumpEvents;
   readonly #returnPath: ReturnPathReader;
+  readonly #decoders = new Decoders();
   #socket: Socket | undefined;
   #phase: Phase = "head";
   #head: StreamHead | undefined;
@@ -109,7 +116,7 @@ export class DestinationPump {
         if (this.#phase !== "head" || this.#head !== undefined) this.#order(header, "again");
         this.#readHead(slab, from, to);
         this.#phase = "pages";
-        return this.#pass(socket, slab, from, to, to - from);
+        return this.#passBody(socket, slab, from, to);
       case FrameType.pages:
         if (this.#phase !== "pages") this.#order(header, "outside RAM");
         return this.#pages(socket, header, slab, from, to);
@@ -123,7 +130,7 @@ export class DestinationPump {
         if (this.#phase !== "tail") this.#order(header, "before the end of RAM");
         this.#tailBytes += to - from;
         if (this.#tailBytes > defaultStreamLimits.tailBytesMax) this.#order(header, "without end");
-        return this.#pass(socket, slab, from, to, to - from);
+        return this.#passBody(socket, slab, from, to);
       default:
         this.#order(header, "among stream frames");
     }
@@ -150,33 +157,37 @@ export class DestinationPump {
   #pages(socket: Socket, header: FrameHeader, slab: Slab, from: number, to: number): void {
     const head = this.#head as StreamHead;
     const block = head.blocks[header.block];
-    if (block === undefined)
+    if (block === undefined) {
       throw invalid(header, `for block ${header.block} of ${head.blocks.length}`);
-    if (header.codec !== 0)
-      throw invalid(header, `with codec ${header.codec}, which is not known here`);
-    if (to - from < 9) throw invalid(header, "without a page");
-    const view = new DataView(slab.bytes.buffer, slab.bytes.byteOffset, slab.bytes.byteLength);
-    const counts = checkRecords(view, from, to, block.pageCount);
+    }
+    if (header.rawBytes > rawBytesMax)
+      throw invalid(header, `of ${header.rawBytes} bytes, decoded`);
+    const body = { bytes: slab.bytes, from, to, hold: () => this.#holdSlab(slab) };
+    const records = this.#decoders.get(header.codec).decode(body, header.rawBytes);
+    this.#checkRecords(header, records, block);
+    if (!this.#sectionIsOpen) {
+      this.#write(socket, encodeSectionBegin(head.ramSectionId, "part"));
+      this.#sectionIsOpen = true;
+    }
+    let start = records.from;
+    if (block.index !== this.#block) {
+      this.#block = block.index;
+      this.#write(socket, namedWord(records, block.name));
+      start += 8;
+    }
+    this.#pass(socket, { ...records, from: start }, to - from);
+  }
+
+  #checkRecords(header: FrameHeader, records: RecordRange, block: RamBlock): void {
+    const { from, to } = records;
+    if (to - from < zeroRecordBytes) throw invalid(header, "without a page");
+    const counts = checkRecords(viewOf(records.bytes), from, to, block.pageCount);
     if (typeof counts === "string") throw invalid(header, `with ${counts}`);
     if (counts.pageCount !== header.pageCount || counts.zeroCount !== header.zeroCount) {
       throw invalid(header, "whose counts are wrong");
     }
     this.pageCount += counts.pageCount;
     this.zeroCount += counts.zeroCount;
-    if (!this.#sectionIsOpen) {
-      this.#write(socket, encodeSectionBegin(head.ramSectionId, "part"));
-      this.#sectionIsOpen = true;
-    }
-    let start = from;
-    if (block.index !== this.#block) {
-      this.#block = block.index;
-      this.#write(
-        socket,
-        encodeNamedWord(view.getUint32(from), view.getUint32(from + 4), block.name),
-      );
-      start += 8;
-    }
-    this.#pass(socket, slab, start, to, to - from);
   }
 
   #command(socket: Socket, slab: Slab, from: number, to: number): void {
@@ -208,13 +219,23 @@ export class DestinationPump {
     socket.write(bytes);
   }
 
-  /** Writes [from, to) where it lies; `bodyBytes` of frame are acknowledged once QEMU has it. */
-  #pass(socket: Socket, slab: Slab, from: number, to: number, bodyBytes: number): void {
-    this.streamBytes += to - from;
+  #holdSlab(slab: Slab): () => void {
     this.#receiver.hold(slab);
+    return () => this.#receiver.release(slab);
+  }
+
+  #passBody(socket: Socket, slab: Slab, from: number, to: number): void {
+    const hold = (): (() => void) => this.#holdSlab(slab);
+    this.#pass(socket, { bytes: slab.bytes, from, to, hold }, to - from);
+  }
+
+  /** Writes a range where it lies; `bodyBytes` of frame are acknowledged once QEMU has it. */
+  #pass(socket: Socket, range: RecordRange, bodyBytes: number): void {
+    this.streamBytes += range.to - range.from;
+    const release = range.hold();
     this.#queuedCount++;
-    socket.write(slab.bytes.subarray(from, to), () => {
-      this.#receiver.release(slab);
+    socket.write(range.bytes.subarray(range.from, range.to), () => {
+      release();
       this.#queuedCount--;
       this.#taken(bodyBytes);
     });
@@ -261,4 +282,15 @@ export class DestinationPump {
 
 function invalid(header: FrameHeader, what: string): GodwitError {
   return new GodwitError("FRAME_INVALID", `pages frame ${header.sequence} ${what}`);
+}
+
+/** The first record's word of a run, with the block's name. */
+function namedWord(records: RecordRange, blockName: string): Uint8Array {
+  const view = viewOf(records.bytes);
+  const { from } = records;
+  return encodeNamedWord(view.getUint32(from), view.getUint32(from + 4), blockName);
+}
+
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }

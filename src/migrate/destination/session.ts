@@ -167,7 +167,7 @@ export class DestinationSession {
         const { code, message: text } = message.error;
         this.#dispatch({
           type: "abort",
-          error: { code: code as never, message: `source: ${text}` },
+          error: { code, message: `source: ${text}` },
         });
         break;
       }
@@ -340,7 +340,8 @@ export class DestinationSession {
   }
 
   async #close(): Promise<void> {
-    for (const name of [...this.#timers.keys()]) this.#clearDeadline(name);
+    for (const stop of this.#timers.values()) stop();
+    this.#timers.clear();
     await this.#channel.finish(2_000);
     this.#pump.stop();
     await this.#qemu?.qmp[Symbol.asyncDispose]();

@@ -219,11 +219,13 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "peer-lost":
     case "qemu-failed":
       return abort(state, event.error);
-    case "qemu-gone":
-      return abort(state, {
-        code: "QEMU_EXITED",
-        message: "the source QEMU ended: its VM is lost there",
-      });
+    case "qemu-gone": {
+      const { state: aborting, effects } = abort(state, qemuEnded);
+      const step = inAborting(aborting, event);
+      // Nothing is left that could run again.
+      const given = effects.filter((effect) => effect.type !== "ensure-resumed");
+      return { state: step.state, effects: [...given, ...step.effects] };
+    }
     case "qemu-completed":
     case "peer-running":
       return disorder(state, event);
@@ -234,6 +236,11 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
       return unreachable(event);
   }
 }
+
+const qemuEnded: ErrorRecord = {
+  code: "QEMU_EXITED",
+  message: "the source QEMU ended: its VM is lost there",
+};
 
 const cancelledByUser: ErrorRecord = { code: "CANCELLED", message: "cancelled by the user" };
 
@@ -454,12 +461,11 @@ function abort(state: SourceState, error: ErrorRecord): SourceStep {
 }
 
 function inAborting(state: SourceState, event: SourceEvent): SourceStep {
-  const end = state.cancelled ? "cancelled" : "failed";
+  const phase = state.cancelled ? "cancelled" : "failed";
   const finish: SourceEffect[] = [{ type: "clear-deadline", name: "abort" }, { type: "finish" }];
-  if (event.type === "source-resumed") return move(state, end, finish);
+  if (event.type === "source-resumed") return move(state, phase, finish);
   if (event.type === "qemu-gone") {
-    const message = "the source QEMU ended";
-    return move({ ...state, error: { code: "QEMU_EXITED", message } }, "failed", finish);
+    return move({ ...state, error: qemuEnded }, "failed", finish);
   }
   if (event.type === "deadline" && event.name === "abort") {
     const message = `${state.error?.message ?? "failed"}; and the source VM was not seen to run again`;

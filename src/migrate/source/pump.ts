@@ -8,6 +8,7 @@
  */
 import type { Socket } from "node:net";
 import { GodwitError } from "../../base/index.ts";
+import type { BatchEncoder } from "../../codec/index.ts";
 import {
   adoptSocket,
   type Clock,
@@ -16,7 +17,6 @@ import {
   SlabReceiver,
 } from "../../io/index.ts";
 import {
-  pageBytes,
   pageRecordBytes,
   type RunCounts,
   shutOk,
@@ -41,12 +41,13 @@ export interface SourcePumpEvents {
   ended(): void;
 }
 
-/** Reads guest memory for pages that were left out: fills `target` with whole pages. */
-export type PageSource = (block: string, page: number, target: Uint8Array) => Promise<void>;
+/** Reads guest memory for pages that were left out: fills `targets`, one page each, from `page` on. */
+export type PageSource = (block: string, page: number, targets: readonly Uint8Array[]) => void;
 
 /** Bytes of stream frames that the destination's QEMU has not yet taken. Bounds what is in flight. */
 const windowBytesMax = 16 << 20;
-const staleRunPages = 32;
+const staleBatchPages = 60;
+const staleBatchesUnderWay = 16;
 
 export class SourcePump implements StreamSink {
   readonly receiver: SlabReceiver;
@@ -54,6 +55,7 @@ export class SourcePump implements StreamSink {
   readonly #channel: FrameChannel;
   readonly #events: SourcePumpEvents;
   readonly #skip: SkipMap | undefined;
+  readonly #encoder: BatchEncoder;
   readonly #readPages: PageSource;
   readonly #reader: StreamReader;
   readonly #holds = new Set<HoldReason>();
@@ -77,6 +79,7 @@ export class SourcePump implements StreamSink {
     channel: FrameChannel;
     events: SourcePumpEvents;
     skip: SkipMap | undefined;
+    encoder: BatchEncoder;
     readPages: PageSource;
     bandwidthBytesPerSecond: number;
   }) {
@@ -84,6 +87,7 @@ export class SourcePump implements StreamSink {
     this.#channel = options.channel;
     this.#events = options.events;
     this.#skip = options.skip;
+    this.#encoder = options.encoder;
     this.#readPages = options.readPages;
     this.#reader = new StreamReader(
       this,
@@ -257,30 +261,34 @@ export class SourcePump implements StreamSink {
     );
   }
 
+  /** Bodies are filled straight from guest memory, a batch at a time, with a few batches on their way. */
   async #sendStale(skip: SkipMap): Promise<void> {
-    for (const run of skip.staleRuns(staleRunPages)) {
-      const body = await this.#staleBody(run.block.name, run.page, run.pageCount);
-      this.#count(body.length);
-      const header = emptyHeader(run.block.index);
-      header.bodyBytes = body.length;
-      header.rawBytes = body.length;
-      header.pageCount = run.pageCount;
-      await new Promise<void>((resolve) => {
-        this.#channel.sendPages(header, [body], resolve);
-      });
-      this.staleFetchedCount += run.pageCount;
+    const underWay: Promise<void>[] = [];
+    for (const batch of skip.staleBatches(staleBatchPages)) {
+      const header = emptyHeader(batch.block.index);
+      header.pageCount = batch.pages.length;
+      header.bodyBytes = batch.pages.length * pageRecordBytes;
+      const body = this.#staleBody(batch.block.name, batch.pages);
+      underWay.push(new Promise((resolve) => this.#sendBatch(header, [body], resolve)));
+      this.staleFetchedCount += batch.pages.length;
+      if (underWay.length >= staleBatchesUnderWay) await underWay.shift();
     }
+    await Promise.all(underWay);
     skip.forgetStale();
   }
 
-  async #staleBody(block: string, page: number, pageCount: number): Promise<Buffer> {
-    const pages = Buffer.allocUnsafe(pageCount * pageBytes);
-    await this.#readPages(block, page, pages);
-    const body = Buffer.allocUnsafe(pageCount * pageRecordBytes);
+  /** `pages` ascend; neighbours are read at once. */
+  #staleBody(block: string, pages: readonly number[]): Buffer {
+    const body = Buffer.allocUnsafe(pages.length * pageRecordBytes);
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
-    for (let i = 0; i < pageCount; i++) {
-      writePageWord(view, i * pageRecordBytes, page + i);
-      pages.copy(body, i * pageRecordBytes + 8, i * pageBytes, (i + 1) * pageBytes);
+    let run: Uint8Array[] = [];
+    for (const [i, page] of pages.entries()) {
+      const at = i * pageRecordBytes;
+      writePageWord(view, at, page);
+      run.push(body.subarray(at + 8, at + pageRecordBytes));
+      if (pages[i + 1] === page + 1) continue;
+      this.#readPages(block, page + 1 - run.length, run);
+      run = [];
     }
     return body;
   }
@@ -288,13 +296,22 @@ export class SourcePump implements StreamSink {
   #flush(): void {
     const header = this.#batchHeader;
     if (header.bodyBytes === 0) return;
-    header.rawBytes = header.bodyBytes;
     this.pageCount += header.pageCount;
     this.zeroCount += header.zeroCount;
-    this.#count(header.bodyBytes);
-    this.#channel.sendPages(header, this.#batch, this.#holdSlab());
+    this.#sendBatch(header, this.#batch, this.#holdSlab());
     this.#batch = [];
     this.#batchHeader = emptyHeader(0);
+  }
+
+  /** `header.bodyBytes` is the length of the records in `pieces`. */
+  #sendBatch(header: FrameHeader, pieces: readonly Uint8Array[], sent: () => void): void {
+    const { block, bodyBytes, pageCount, zeroCount } = header;
+    const body = this.#encoder.encode({ block, pieces, bytes: bodyBytes, pageCount, zeroCount });
+    header.codec = this.#encoder.id;
+    header.rawBytes = bodyBytes;
+    header.bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);
+    this.#count(header.bodyBytes);
+    this.#channel.sendPages(header, body, sent);
   }
 
   /** Keeps the current slab until the returned function is called. */

@@ -7,10 +7,11 @@ import { hostname } from "node:os";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fromErrorRecord, GodwitError, Prng, toErrorRecord } from "../../base/index.ts";
+import { createEncoder } from "../../codec/index.ts";
 import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
-import { pageBytes, type StreamHead } from "../../qemu/stream/index.ts";
+import type { StreamHead } from "../../qemu/stream/index.ts";
 import { FrameChannel, peerError } from "../channel.ts";
 import { FaultPoints } from "../fault-point.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
@@ -98,8 +99,9 @@ export class SourceSession {
       clock,
       channel: this.#channel,
       skip: this.#skip,
+      encoder: createEncoder("none"),
       bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
-      readPages: (block, page, target) => this.#readPages(block, page, target),
+      readPages: (block, page, targets) => this.#memory?.readPagesNow(block, page, targets),
       events: {
         began: (head) => this.#began(head),
         failed: (error) => this.#dispatch({ type: "failed", error: toErrorRecord(error) }),
@@ -217,7 +219,7 @@ export class SourceSession {
         this.#dispatch({ type: "peer-running" });
         break;
       case "failed": {
-        const { code, message: text } = fromErrorRecord(message.error as never);
+        const { code, message: text } = fromErrorRecord(message.error);
         this.#dispatch({ type: "failed", error: { code, message: `destination: ${text}` } });
         break;
       }
@@ -434,10 +436,6 @@ export class SourceSession {
     this.#dispatch({ type: "source-resumed" });
   }
 
-  async #readPages(block: string, page: number, target: Uint8Array): Promise<void> {
-    await (this.#memory as GuestMemory).read(block, page * pageBytes, target);
-  }
-
   // Life
 
   #followProgress(): () => void {
@@ -452,7 +450,8 @@ export class SourceSession {
   }
 
   async #close(): Promise<void> {
-    for (const name of [...this.#timers.keys()]) this.#clearDeadline(name);
+    for (const stop of this.#timers.values()) stop();
+    this.#timers.clear();
     this.#server?.close();
     this.#pump.stop();
     await this.#channel.finish(2_000);

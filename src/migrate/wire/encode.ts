@@ -32,7 +32,7 @@ export function encodeHeader(header: FrameHeader, pieces: readonly Uint8Array[])
   out.writeUInt32BE(header.zeroCount, 20);
   out.writeUInt32BE(header.rawBytes, 24);
   let checksum = crc32c(out.subarray(0, 28));
-  for (const piece of pieces) checksum = crc32c(piece as Buffer, checksum);
+  for (const piece of pieces) checksum = crc32c(piece, checksum);
   out.writeUInt32BE(checksum, 28);
   return out;
 }

@@ -32,7 +32,7 @@ const twoBlocks = start(0x5000, block("a", 0x4000) + block("rom", 0x1000));
 const head = magic + configuration + twoBlocks;
 const part = (records: string): string => `02${u32(2)}${records}${eos}${footer}`;
 const end = (records = ""): string => `03${u32(2)}${records}${eos}${footer}`;
-const full = `04${u32(3)}${name("cpu")}${u32(0)}${u32(1)}1122${"7e00000003"}`;
+const full = `04${u32(3)}${name("cpu")}${u32(0)}${u32(1)}11227e00000003`;
 const tail = `${full}00`;
 const pageA0 = `${u64(0x0008)}${name("a")}${page(0x11)}`;
 
@@ -84,12 +84,9 @@ describe("a sound stream", () => {
   });
 
   test("the head is everything before the first page, verbatim", () => {
-    const commands = `0800010000` + `0800020004${u32(1)}`;
+    const commands = `08000100000800020004${u32(1)}`;
     const collector = read(magic + configuration + commands + twoBlocks + end() + tail);
-    assert.deepEqual(
-      collector.seen?.bytes,
-      bytesOf(magic + configuration + commands + twoBlocks),
-    );
+    assert.deepEqual(collector.seen?.bytes, bytesOf(magic + configuration + commands + twoBlocks));
     assert.equal(collector.seen?.hasReturnPath, true);
     assert.equal(collector.seen?.machineType, "pc-q35-10.0");
   });
@@ -182,7 +179,10 @@ describe("a sound stream", () => {
       subsection("configuration/target-page-bits", u32(12)) +
       subsection("configuration/capabilities", u32(0));
     const collector = read(magic + configuration + more + twoBlocks + end() + tail);
-    assert.equal(collector.seen?.bytes.length, (magic + configuration + more + twoBlocks).length / 2);
+    assert.equal(
+      collector.seen?.bytes.length,
+      (magic + configuration + more + twoBlocks).length / 2,
+    );
   });
 
   test("push stops behind RAM END, so that the caller can act before device state comes", () => {
@@ -569,7 +569,7 @@ const breakages: Readonly<Record<string, Breakage>> = {
     byte: at(head, "02", u32(2), pageA0),
   },
   "an address of all ones": {
-    hex: `${head}02${u32(2)}${pageA0}fffffffffffff022${"00"}`,
+    hex: `${head}02${u32(2)}${pageA0}fffffffffffff02200`,
     code: invalid,
     says: "page 4503599627370495 of RAM block a",
     byte: at(head, "02", u32(2), pageA0),
@@ -699,8 +699,9 @@ test("1,024 blocks with long names, byte by byte, take time in proportion to the
   assert.ok(performance.now() - began < 2000);
 });
 
+const nothing = (): void => {};
+
 function quietSink(parts: Partial<StreamSink>): StreamSink {
-  const nothing = (): void => {};
   return {
     head: nothing,
     pages: nothing,

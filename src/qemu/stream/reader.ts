@@ -12,7 +12,7 @@
  * Everything in the stream is hostile: lengths are checked against `StreamLimits` before they are used, page addresses
  * against their block. Errors name what was found and at which byte of the stream. A reader that has thrown is dead.
  */
-import { assert, GodwitError } from "../../base/index.ts";
+import { assert, GodwitError, unreachable } from "../../base/index.ts";
 import {
   commandDataBytes,
   commandNames,
@@ -139,6 +139,8 @@ export class StreamReader {
         return this.#section(bytes, view, at, to);
       case "blocks":
         return this.#blockList(bytes, view, at, to);
+      default:
+        return unreachable(this.#state);
     }
   }
 
@@ -256,7 +258,10 @@ export class StreamReader {
     const length = bytes[body + 4] as number;
     if (to < body + 5 + length) return at;
     const name = latin1(bytes, body + 5, length);
-    this.#unsupported(`capability ${printable(name)}: switch it off to migrate with godwit`, 0);
+    return this.#unsupported(
+      `capability ${printable(name)}: switch it off to migrate with godwit`,
+      0,
+    );
   }
 
   #command(bytes: Uint8Array, view: DataView, at: number, to: number): number {

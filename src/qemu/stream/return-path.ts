@@ -17,6 +17,8 @@ const dataBytesMax = 1024;
 export class ReturnPathReader {
   readonly #onShut: (status: number) => void;
   #pending: Uint8Array = new Uint8Array(0);
+  /** Offset of the next message on the return path, for error texts. */
+  #offset = 0;
 
   constructor(onShut: (status: number) => void) {
     this.#onShut = onShut;
@@ -32,11 +34,12 @@ export class ReturnPathReader {
       const type = view.getUint16(at);
       const length = view.getUint16(at + 2);
       if (length > dataBytesMax) {
-        throw new GodwitError("STREAM_INVALID", `return path: a message of ${length} bytes`);
+        throw this.#error("STREAM_INVALID", `a message of ${length} bytes`);
       }
       if (all.length - at < 4 + length) break;
       this.#message(type, length, view, at + 4);
       at += 4 + length;
+      this.#offset += 4 + length;
     }
     // A copy: the caller's memory is used again.
     this.#pending = new Uint8Array(all.subarray(at));
@@ -47,12 +50,15 @@ export class ReturnPathReader {
       case ReturnMessage.pong:
         return;
       case ReturnMessage.shut:
-        if (length !== 4)
-          throw new GodwitError("STREAM_INVALID", `return path: SHUT of ${length} bytes`);
+        if (length !== 4) throw this.#error("STREAM_INVALID", `SHUT of ${length} bytes`);
         this.#onShut(view.getUint32(at));
         return;
       default:
-        throw new GodwitError("STREAM_UNSUPPORTED", `return path: message type ${type}`);
+        throw this.#error("STREAM_UNSUPPORTED", `message type ${type}`);
     }
+  }
+
+  #error(code: "STREAM_INVALID" | "STREAM_UNSUPPORTED", what: string): GodwitError {
+    return new GodwitError(code, `return path: ${what} (byte ${this.#offset})`);
   }
 }

@@ -1,0 +1,69 @@
+/** The options that `migrate` and `send` share. */
+import { Option } from "@commander-js/extra-typings";
+import {
+  type HostPort,
+  type MigrateRequestOptions,
+  migrationPortDefault,
+  parseHostPort,
+} from "../../api/index.ts";
+import { option, verb } from "./command.ts";
+import { parseBandwidth, parseDuration } from "./units.ts";
+
+/** A verb of that name with the options. */
+export function migrationOptions(name: string, summary: string, examples: readonly string[]) {
+  return verb(name, summary, examples)
+    .requiredOption("--to <host[:port]>", `the destination's daemon (port ${migrationPortDefault})`)
+    .option(
+      "--downtime-limit <time>",
+      "switch over when the VM would stand still no longer than this (default: 300ms)",
+      option("--downtime-limit", parseDuration),
+    )
+    .option(
+      "--bandwidth <rate>",
+      "send no faster: 1Gbit (bits) or 100MB (bytes) a second (default: no limit)",
+      option("--bandwidth", parseBandwidth),
+    )
+    .option(
+      "--timeout <time>",
+      "limit on the whole migration, like 10min (default: none)",
+      option("--timeout", parseDuration),
+    )
+    .addOption(
+      new Option("--timeout-action <action>", "what to do then (default: cancel)").choices([
+        "cancel",
+        "switch-over",
+      ] as const),
+    )
+    .addOption(
+      new Option(
+        "--when-stalled <action>",
+        "when rounds stop shrinking and the limit is not met (default: switch-over)",
+      ).choices(["switch-over", "continue", "cancel"] as const),
+    )
+    .option("--verify", "compare all memory of both VMs before the destination runs")
+    .option("--insecure", "allow plain TCP to another machine")
+    .option("--detach", "start it and return")
+    .addOption(new Option("--drop-share <share>").argParser(Number).hideHelp())
+    .addOption(new Option("--drop-seed <seed>").argParser(Number).hideHelp());
+}
+
+type Given = ReturnType<ReturnType<typeof migrationOptions>["opts"]>;
+
+/** As the API wants them. */
+export function requestOptions(given: Given): MigrateRequestOptions {
+  return {
+    downtimeLimitMs: given.downtimeLimit,
+    bandwidthBytesPerSecond: given.bandwidth,
+    timeoutMs: given.timeout,
+    timeoutAction: given.timeoutAction,
+    whenStalled: given.whenStalled,
+    verify: given.verify,
+    dropShare: given.dropShare,
+    dropSeed: given.dropSeed,
+  };
+}
+
+export function parseTarget(text: string): HostPort {
+  return option("--to", (value) => parseHostPort(value, migrationPortDefault))(text);
+}
+

@@ -1,0 +1,81 @@
+/** How a migration ended, in words. Pure. */
+import type { Migration, Report } from "../../api/index.ts";
+import { facts } from "./table.ts";
+import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
+
+/** Ends where the VM is at the destination. */
+export function succeeded({ state }: Migration): boolean {
+  return state === "done";
+}
+
+export function summary(migration: Migration): string {
+  const { state, text = "", error, report } = migration;
+  const words = [headline(migration)];
+  if (text !== "") words.push(text);
+  if (error !== undefined && !text.includes(error.message)) words.push(error.message);
+  if (report !== undefined && (state === "done" || report.wireBytes > 0)) {
+    words.push(indent(reportText(report)));
+  }
+  return words.join("\n");
+}
+
+function headline({ state, vm, peer, role }: Migration): string {
+  const there = role === "source" ? `to ${peer}` : `from ${peer}`;
+  switch (state) {
+    case "running":
+      return `${vm}: migration ${there} is under way`;
+    case "done":
+      return `${vm} was migrated ${there}`;
+    case "cancelled":
+      return `${vm}: the migration ${there} was cancelled`;
+    case "failed":
+      return `${vm}: the migration ${there} failed`;
+    case "unconfirmed":
+      return `${vm} was handed over ${there}, but the destination did not confirm that it runs`;
+    case "uncertain":
+      return `${vm} arrived ${there} and is kept stopped: the source fell silent`;
+    case "interrupted":
+      return `${vm}: the migration ${there} was interrupted`;
+    default:
+      return `${vm}: ${state satisfies never}`;
+  }
+}
+
+/** The figures, one to a line; what is not known is left out. */
+export function reportText(report: Report): string {
+  const { totalMs, downtimeMs, rounds, wireBytes, memoryBytes } = report;
+  const share =
+    memoryBytes > 0 ? ` for ${formatBytes(memoryBytes)} of memory (${percent(wireBytes, memoryBytes)})` : "";
+  const rate = totalMs > 0 ? formatRate((wireBytes / totalMs) * 1000) : undefined;
+  return facts([
+    ["total time", formatDuration(totalMs)],
+    ["downtime", downtimeMs === undefined ? undefined : formatDuration(downtimeMs)],
+    ["rounds", formatCount(rounds)],
+    ["sent", `${formatBytes(wireBytes)}${share}`],
+    ["mean rate", rate],
+    ["pages", pagesText(report)],
+    ["verified", verifiedText(report)],
+  ]);
+}
+
+function pagesText({ pageCount, zeroCount, droppedCount, staleFetchedCount }: Report): string {
+  const parts = [`${formatCount(pageCount)} sent`, `${formatCount(zeroCount)} of them zero`];
+  if (droppedCount > 0) parts.push(`${formatCount(droppedCount)} left out`);
+  if (staleFetchedCount > 0) parts.push(`${formatCount(staleFetchedCount)} fetched at the end`);
+  return parts.join(", ");
+}
+
+function verifiedText({ verified, verifyMs }: Report): string | undefined {
+  if (verified === undefined) return undefined;
+  const time = verifyMs === undefined ? "" : ` (${formatDuration(verifyMs)}, not in the downtime)`;
+  return verified ? `all memory is equal${time}` : `memory DIFFERS${time}`;
+}
+
+function percent(part: number, whole: number): string {
+  const value = (part / whole) * 100;
+  return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
+}
+
+function indent(text: string): string {
+  return text.replaceAll(/^/gm, "  ");
+}

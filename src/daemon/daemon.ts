@@ -1,0 +1,231 @@
+/**
+ * The daemon: wires everything together, in this order, and takes it apart in the other.
+ *
+ *   directories → lock → VMs and arrivals found again → API socket → migration port → leftovers settled
+ */
+import { randomBytes } from "node:crypto";
+import { chmod, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createConnection } from "node:net";
+import { dirname, join } from "node:path";
+import type { FastifyInstance } from "fastify";
+import { GodwitError } from "../base/index.ts";
+import {
+  type Clock,
+  isRunning,
+  type ProcessIdentity,
+  sleep,
+  systemProcesses,
+} from "../io/index.ts";
+import { checkSocketPath } from "../qemu/launch/index.ts";
+import { Arrivals } from "./arrivals.ts";
+import type { Config } from "./config.ts";
+import type { Context } from "./context.ts";
+import { Expectations } from "./expectations.ts";
+import { makeDirectory, readJson, writeJson } from "./files.ts";
+import { History } from "./history.ts";
+import { Kept } from "./kept.ts";
+import { explainListen, Listener } from "./listener.ts";
+import type { Logger } from "./log.ts";
+import { Migrations } from "./migrations.ts";
+import { Receiving } from "./receiving.ts";
+import { type Recover, recoverByQemu, recoverJournals } from "./recovery.ts";
+import { Sending } from "./sending.ts";
+import { createServer } from "./server.ts";
+import { Service } from "./service.ts";
+import { Vms } from "./vms.ts";
+
+export interface DaemonOptions {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly log: Logger;
+  /** How a broken-off migration's outcome is found out. Default: by asking the source QEMU. */
+  readonly recover?: Recover;
+}
+
+/** How long migrations get to be cancelled, or to complete, when the daemon ends. */
+const stopMs = 10_000;
+const workerLogsMax = 50;
+
+export class Daemon {
+  readonly #context: Context;
+  readonly #history: History;
+  readonly #recover: Recover;
+  readonly #sending: Sending;
+  readonly #receiving: Receiving;
+  readonly #service: Service;
+  readonly #listener: Listener;
+  readonly #servers: FastifyInstance[] = [];
+  readonly #background = new Set<Promise<void>>();
+
+  private constructor({ config, clock, log, recover }: DaemonOptions) {
+    const { runtimeDirectory } = config;
+    const vms = new Vms({ runtimeDirectory, clock, log });
+    const arrivals = new Arrivals(runtimeDirectory);
+    const expectations = new Expectations(clock);
+    this.#history = new History(config.stateDirectory);
+    const migrations = new Migrations({ history: this.#history, log });
+    expectations.onChange = (name, expected) =>
+      migrations.followers.emit({ type: "expectation", name, expected });
+    this.#context = {
+      config,
+      clock,
+      log,
+      runtimeDirectory,
+      logDirectory: join(runtimeDirectory, "logs"),
+      vms,
+      arrivals,
+      kept: new Kept({ arrivals, vms, clock, log }),
+      expectations,
+      migrations,
+      stopping: false,
+      background: (work) => this.#inBackground(work),
+    };
+    this.#recover = recover ?? recoverByQemu(clock);
+    this.#sending = new Sending(this.#context, this.#recover);
+    this.#receiving = new Receiving(this.#context);
+    this.#service = new Service(this.#context, this.#sending, this.#receiving);
+    this.#listener = new Listener((socket) => this.#inBackground(this.#receiving.accept(socket)));
+  }
+
+  /** Fails with CONFLICT when one runs already, IO, CONFIG_INVALID. */
+  static async start(options: DaemonOptions): Promise<Daemon> {
+    const daemon = new Daemon(options);
+    try {
+      await daemon.#start();
+      return daemon;
+    } catch (error) {
+      await daemon.stop();
+      throw error;
+    }
+  }
+
+  /** "HOST:PORT" as bound. */
+  get migrationAddress(): string {
+    return this.#service.migrationAddress ?? "";
+  }
+
+  /** Migrations are cancelled or complete, within a bounded time; VMs run on. */
+  async stop(): Promise<void> {
+    const { clock, log, vms } = this.#context;
+    if (this.#context.stopping) return;
+    this.#context.stopping = true;
+    await this.#listener.close();
+    const workers = [...this.#sending.stop(), ...this.#receiving.stop()];
+    const until = clock.nowMs() + stopMs;
+    while (this.#active() > 0 && clock.nowMs() < until) await sleep(clock, 50);
+    if (this.#active() > 0) {
+      log.warn(`${this.#active()} migrations are still under way; their workers complete them`);
+    }
+    for (const worker of workers) worker.disconnect();
+    await Promise.race([Promise.allSettled(this.#background), sleep(clock, 2_000)]);
+    // Followers are told how it ended before they are cut off.
+    await Promise.all(this.#servers.map((server) => server.close()));
+    await vms.close();
+    if (this.#servers.length > 0) await rm(this.#context.config.socketPath, { force: true });
+  }
+
+  #active(): number {
+    return this.#sending.activeCount + this.#receiving.activeCount;
+  }
+
+  async #start(): Promise<void> {
+    const { config, runtimeDirectory, logDirectory, vms, arrivals, kept, log } = this.#context;
+    checkSocketPath(config.socketPath);
+    for (const path of [runtimeDirectory, join(runtimeDirectory, "migrations"), logDirectory]) {
+      await makeDirectory(path);
+    }
+    await makeDirectory(dirname(config.socketPath));
+    await claim(join(runtimeDirectory, "daemon.json"));
+    await removeStaleSocket(config.socketPath);
+    await dropOldLogs(logDirectory);
+    await this.#history.load();
+    await arrivals.load();
+    await vms.load();
+    await this.#listenApi();
+    this.#service.migrationAddress = await this.#listener.listen(config.listen);
+    log.info({ socket: config.socketPath, migrations: this.migrationAddress }, "ready");
+    this.#inBackground(kept.settleLeftovers(() => this.#context.stopping));
+    this.#inBackground(recoverJournals(this.#context, this.#recover));
+  }
+
+  async #listenApi(): Promise<void> {
+    const { socketPath, listenApi, tokenFile } = this.#context.config;
+    const server = createServer(this.#service, { token: undefined });
+    await server.listen({ path: socketPath });
+    this.#servers.push(server);
+    await chmod(socketPath, 0o600);
+    if (listenApi === undefined || tokenFile === undefined) return;
+    const tcp = createServer(this.#service, { token: await readToken(tokenFile) });
+    this.#servers.push(tcp);
+    try {
+      await tcp.listen(listenApi);
+    } catch (cause) {
+      const error = cause instanceof Error ? cause : new Error(String(cause));
+      throw new GodwitError("IO", explainListen(listenApi, error), { cause });
+    }
+  }
+
+  #inBackground(work: Promise<void>): void {
+    const tracked = work
+      .catch((error: unknown) => this.#context.log.error({ err: error }, "background work failed"))
+      .finally(() => this.#background.delete(tracked));
+    this.#background.add(tracked);
+  }
+}
+
+/** One daemon per runtime directory: two would both look after the same VMs. Fails with CONFLICT. */
+async function claim(path: string): Promise<void> {
+  const other = (await readJson(path)) as ProcessIdentity | undefined;
+  if (other !== undefined && other.pid !== process.pid && isRunning(systemProcesses, other)) {
+    throw new GodwitError(
+      "CONFLICT",
+      `a godwit daemon (process ${other.pid}) uses ${dirname(path)} already; stop it, or give this one another --runtime-directory`,
+    );
+  }
+  await writeJson(path, systemProcesses.identify(process.pid));
+}
+
+/** A socket on which nobody listens is left from a crash. Fails with CONFLICT when somebody does. */
+async function removeStaleSocket(path: string): Promise<void> {
+  const answered = await new Promise<boolean>((resolve) => {
+    const socket = createConnection({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once("error", () => resolve(false));
+  });
+  if (answered) {
+    throw new GodwitError(
+      "CONFLICT",
+      `a godwit daemon runs already at ${path}; stop it, or give this one another --runtime-directory`,
+    );
+  }
+  await rm(path, { force: true });
+}
+
+/** The token; a new one is written when there is no file. Fails with INSECURE when others may read it. */
+async function readToken(path: string): Promise<string> {
+  const fresh = randomBytes(32).toString("base64url");
+  await writeFile(path, `${fresh}\n`, { mode: 0o600, flag: "wx" }).catch(() => {});
+  const { mode } = await stat(path);
+  if ((mode & 0o077) !== 0) {
+    throw new GodwitError("INSECURE", `others may read the token file ${path}; chmod 600 it`);
+  }
+  const token = (await readFile(path, "utf8")).trim();
+  if (token.length >= 16) return token;
+  throw new GodwitError("INSECURE", `the token in ${path} is too short; 16 characters at least`);
+}
+
+/** Workers' logs of failures are kept for a while. */
+async function dropOldLogs(directory: string): Promise<void> {
+  const names = await readdir(directory);
+  const dated = await Promise.all(
+    names.map(async (name) => {
+      const path = join(directory, name);
+      return { path, ms: (await stat(path)).mtimeMs };
+    }),
+  );
+  const old = dated.sort((a, b) => b.ms - a.ms).slice(workerLogsMax);
+  await Promise.all(old.map(({ path }) => rm(path, { force: true })));
+}
