@@ -33,6 +33,7 @@ export class FrameChannel {
   readonly #clock: Clock;
   readonly #events: ChannelEvents;
   readonly #decoder: FrameDecoder;
+  readonly #silenceMs: number;
   #socket: Socket | undefined;
   #slab: Slab | undefined;
   #sequence = 0;
@@ -43,8 +44,14 @@ export class FrameChannel {
   /** Bytes given to the socket, frame headers included. */
   wireBytes = 0;
 
-  constructor(clock: Clock, slabs: SlabOptions, events: ChannelEvents) {
+  constructor(
+    clock: Clock,
+    slabs: SlabOptions,
+    events: ChannelEvents,
+    silenceMs: number = peerSilenceMs,
+  ) {
     this.#clock = clock;
+    this.#silenceMs = silenceMs;
     this.#events = events;
     this.#lastSentMs = clock.nowMs();
     this.#lastHeardMs = clock.nowMs();
@@ -165,8 +172,8 @@ export class FrameChannel {
   #tick(): void {
     const nowMs = this.#clock.nowMs();
     if (this.receiver.isPaused) this.#lastHeardMs = nowMs;
-    if (nowMs - this.#lastHeardMs > peerSilenceMs) {
-      this.#lose(`the other godwit was silent for ${peerSilenceMs / 1000} s`);
+    if (nowMs - this.#lastHeardMs > this.#silenceMs) {
+      this.#lose(`the other godwit was silent for ${this.#silenceMs / 1000} s`);
       return;
     }
     if (nowMs - this.#lastSentMs >= aliveEveryMs / 2) {

@@ -43,6 +43,20 @@ export interface TransportOptions {
   readonly insecure: boolean;
 }
 
+/** Every wait of a session, in ms. The defaults stand in the sessions; tests that break things cannot wait as long. */
+export interface Deadlines {
+  readonly setupMs: number;
+  readonly prepareMs: number;
+  readonly switchoverMs: number;
+  readonly handoverMs: number;
+  readonly abortMs: number;
+  readonly decideMs: number;
+  readonly startMs: number;
+  readonly discardMs: number;
+  /** Silence after which the other godwit counts as lost. */
+  readonly peerSilenceMs: number;
+}
+
 export interface SendJob {
   readonly kind: "send";
   readonly migrationId: string;
@@ -59,6 +73,7 @@ export interface SendJob {
   /** For sockets and journals; exists. */
   readonly runtimeDirectory: string;
   readonly options: MigrateOptions;
+  readonly deadlines?: Partial<Deadlines>;
   readonly stopAt?: FaultPoint;
 }
 
@@ -68,6 +83,7 @@ export interface ReceiveJob {
   readonly peerAddress: string;
   readonly transport: TransportOptions;
   readonly runtimeDirectory: string;
+  readonly deadlines?: Partial<Deadlines>;
   readonly stopAt?: FaultPoint;
 }
 

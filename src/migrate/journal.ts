@@ -44,7 +44,7 @@ export async function writeJournal(runtimeDirectory: string, entry: JournalEntry
   const path = file(runtimeDirectory, entry.migrationId);
   const handle = await open(`${path}.new`, "w", 0o600);
   try {
-    await handle.writeFile(JSON.stringify({ version: 1, ...entry }));
+    await handle.writeFile(JSON.stringify({ version: 1, phase: "handing-over", ...entry }));
     await handle.datasync();
   } finally {
     await handle.close();

@@ -120,9 +120,9 @@ test("a guest that dirties less than nine tenths of what the link carries always
 test("whatever the guest does, rounds come to a decision (not with `continue`)", () => {
   // The smallest round can shrink by a tenth about 260 times from 1 TiB to a page.
   const sizes = fc.array(fc.integer({ min: 1, max: 1 << 28 }), { minLength: 1, maxLength: 20 });
-  const action = fc.constantFrom("switch-over", "cancel");
+  const action = fc.constantFrom("switch-over" as const, "cancel" as const);
   const property = fc.property(sizes, action, (pages, whenStalled) => {
-    const planner = new RoundPlanner({ ...options, whenStalled: whenStalled as "cancel" });
+    const planner = new RoundPlanner({ ...options, whenStalled });
     for (let index = 1; index < 1000; index++) {
       const dirtyBytes = (pages[index % pages.length] as number) * 4096;
       const round = { index, dirtyBytes, startMs: index };

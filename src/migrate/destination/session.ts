@@ -10,7 +10,7 @@ import { GodwitError, toErrorRecord } from "../../base/index.ts";
 import { type Clock, defaultSlabOptions, killProcess } from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
-import { FrameChannel, peerError } from "../channel.ts";
+import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
 import { FaultPoints } from "../fault-point.ts";
 import type { MigrationOutcome, MigrationProgress, PreparedVm, ReceiveJob } from "../job.ts";
 import { acceptChannel } from "../transport.ts";
@@ -55,7 +55,7 @@ export class DestinationSession {
   readonly #ended = Promise.withResolvers<void>();
   readonly #faults: FaultPoints;
   readonly #timers = new Map<string, () => void>();
-  #state: DestinationState = initialDestinationState(deadlines);
+  #state: DestinationState;
   #events: DestinationEvent[] = [];
   #dispatching = false;
   #offer: OfferMessage | undefined;
@@ -73,14 +73,17 @@ export class DestinationSession {
     this.#clock = clock;
     this.#startMs = clock.nowMs();
     this.#faults = new FaultPoints(job.stopAt);
-    this.#channel = new FrameChannel(clock, defaultSlabOptions, {
+    this.#state = initialDestinationState({ ...deadlines, ...job.deadlines });
+    const channelEvents: ChannelEvents = {
       frame: (header, slab, from, to) => {
         if (header.type === FrameType.control) {
           this.#message(parseSourceMessage((slab.bytes as Buffer).subarray(from, to)));
         } else this.#pump.frame(header, slab, from, to);
       },
       lost: (error) => this.#lost(error),
-    });
+    };
+    const { peerSilenceMs } = job.deadlines ?? {};
+    this.#channel = new FrameChannel(clock, defaultSlabOptions, channelEvents, peerSilenceMs);
     this.#pump = new DestinationPump(this.#channel.receiver, {
       loaded: () => this.#start(this.#awaitLoaded()),
       acknowledge: (bytes) => this.#channel.sendAck(bytes),

@@ -12,7 +12,7 @@ import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import type { StreamHead } from "../../qemu/stream/index.ts";
-import { FrameChannel, peerError } from "../channel.ts";
+import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
 import { FaultPoints } from "../fault-point.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
 import { removeJournal, writeJournal } from "../journal.ts";
@@ -84,9 +84,14 @@ export class SourceSession {
     this.#meter = new RateMeter(clock.nowMs());
     this.#faults = new FaultPoints(job.stopAt);
     const { options } = job;
-    this.#state = initialSourceState({ ...options, ...deadlines, fixedMs: fixedDowntimeMs });
+    this.#state = initialSourceState({
+      ...options,
+      ...deadlines,
+      ...job.deadlines,
+      fixedMs: fixedDowntimeMs,
+    });
     this.#skip = options.dropShare > 0 ? new SkipMap() : undefined;
-    this.#channel = new FrameChannel(clock, channelSlabs, {
+    const channelEvents: ChannelEvents = {
       frame: (header, slab, from, to) => {
         if (header.type === FrameType.ack) this.#acknowledged(slab.bytes as Buffer, from, to);
         else if (header.type === FrameType.control) {
@@ -94,7 +99,9 @@ export class SourceSession {
         } else throw new GodwitError("PROTOCOL_ORDER", "the destination sent a stream frame");
       },
       lost: (error) => this.#dispatch({ type: "peer-lost", error: toErrorRecord(error) }),
-    });
+    };
+    const { peerSilenceMs } = job.deadlines ?? {};
+    this.#channel = new FrameChannel(clock, channelSlabs, channelEvents, peerSilenceMs);
     this.#pump = new SourcePump({
       clock,
       channel: this.#channel,

@@ -91,10 +91,17 @@ export class SourceStatistics {
       dirtyBytes,
       remainingBytes,
       dirtyBytesPerSecond: this.#status?.dirtyBytesPerSecond,
-      expectedDowntimeMs: finite(this.#status?.expectedDowntimeMs),
+      // In the first copy everything is left: a number then would only frighten.
+      expectedDowntimeMs: this.#isFirstCopy()
+        ? undefined
+        : finite(this.#status?.expectedDowntimeMs),
       etaMs: this.#etaMs(remainingBytes, bytesPerMs),
       stalled: this.#status?.stalled ?? false,
     };
+  }
+
+  #isFirstCopy(): boolean {
+    return (this.#round?.index ?? 0) < 2;
   }
 
   /** Geometric series of rounds that shrink as the dirty rate is below the link's; unknown otherwise. */
