@@ -26,6 +26,7 @@ import {
   writePageWord,
 } from "../../qemu/stream/index.ts";
 import type { FrameChannel } from "../channel.ts";
+import { FlightWindow } from "../flight-window.ts";
 import { Pacer } from "../rate.ts";
 import type { SkipMap } from "../skip-map.ts";
 import { batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
@@ -44,8 +45,6 @@ export interface SourcePumpEvents {
 /** Reads guest memory for pages that were left out: fills `targets`, one page each, from `page` on. */
 export type PageSource = (block: string, page: number, targets: readonly Uint8Array[]) => void;
 
-/** Bytes of stream frames that the destination's QEMU has not yet taken. Bounds what is in flight. */
-const windowBytesMax = 16 << 20;
 const staleBatchPages = 60;
 const staleBatchesUnderWay = 16;
 
@@ -59,6 +58,7 @@ export class SourcePump implements StreamSink {
   readonly #readPages: PageSource;
   readonly #reader: StreamReader;
   readonly #holds = new Set<HoldReason>();
+  readonly #window = new FlightWindow();
   #pacer: Pacer | undefined;
   #socket: Socket | undefined;
   #slab: Slab | undefined;
@@ -67,9 +67,6 @@ export class SourcePump implements StreamSink {
   #batch: Uint8Array[] = [];
   #batchHeader: FrameHeader = emptyHeader(0);
 
-  /** Body bytes of stream frames sent, and of those that the destination's QEMU has taken. */
-  sentBytes = 0;
-  ackedBytes = 0;
   pageCount = 0;
   zeroCount = 0;
   staleFetchedCount = 0;
@@ -155,15 +152,19 @@ export class SourcePump implements StreamSink {
     this.receiver.goOn();
   }
 
-  acknowledged(bytes: number): void {
-    if (bytes < this.ackedBytes || bytes > this.sentBytes) {
+  /** Body bytes of stream frames sent so far. */
+  get sentBytes(): number {
+    return this.#window.sentBytes;
+  }
+
+  acknowledged(bytes: number, bytesPerMs: number): void {
+    if (!this.#window.acknowledged(bytes, this.#clock.nowMs(), bytesPerMs)) {
       throw new GodwitError(
         "FRAME_INVALID",
         `an acknowledgement of ${bytes} of ${this.sentBytes} bytes`,
       );
     }
-    this.ackedBytes = bytes;
-    if (this.sentBytes - bytes < windowBytesMax / 2) this.unhold("window");
+    if (this.#window.hasRoom) this.unhold("window");
   }
 
   // StreamSink
@@ -238,7 +239,7 @@ export class SourcePump implements StreamSink {
 
   /** Stops reading when too much is in flight, or to keep to the bandwidth. */
   #restrain(wireBytes: number): void {
-    if (this.sentBytes - this.ackedBytes > windowBytesMax) this.hold("window");
+    if (this.#window.isFull) this.hold("window");
     const waitMs = this.#pacer?.spend(wireBytes, this.#clock.nowMs()) ?? 0;
     if (waitMs < 1) return;
     this.hold("pace");
@@ -322,7 +323,7 @@ export class SourcePump implements StreamSink {
   }
 
   #count(bytes: number): void {
-    this.sentBytes += bytes;
+    this.#window.sent(bytes, this.#clock.nowMs());
   }
 
   #ended(): void {

@@ -238,7 +238,8 @@ export class SourceSession {
   #acknowledged(bytes: Buffer, from: number, to: number): void {
     if (to - from !== 8)
       throw new GodwitError("FRAME_INVALID", "an acknowledgement without a number");
-    this.#pump.acknowledged(bytes.readUInt32BE(from) * 2 ** 32 + bytes.readUInt32BE(from + 4));
+    const taken = bytes.readUInt32BE(from) * 2 ** 32 + bytes.readUInt32BE(from + 4);
+    this.#pump.acknowledged(taken, this.#meter.bytesPerMs(this.#clock.nowMs()));
   }
 
   #began(head: StreamHead): void {
