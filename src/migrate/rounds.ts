@@ -110,8 +110,10 @@ export class RoundPlanner {
       };
     }
     if (!stalled || this.#options.whenStalled === "continue") return { type: "go-on" };
-    // A link that carried nothing lately says nothing about the rest, and is no time to stop the VM.
-    if (!Number.isFinite(expectedMs)) return { type: "go-on" };
+    // A link that carries next to nothing is no time to stop the VM, whatever was asked.
+    if (expectedMs > stallDowntimeMsMax && this.#options.whenStalled === "switch-over") {
+      return { type: "go-on" };
+    }
     const why =
       `rounds no longer shrink: the guest dirties ${mebibytes(dirtyBytesPerSecond)} MiB/s and the link carries ` +
       `${mebibytes(bytesPerMs * 1000)} MiB/s; ${rest}, more than the limit of ${limitMs} ms`;

@@ -7,7 +7,13 @@ import { hostname } from "node:os";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { GodwitError, toErrorRecord } from "../../base/index.ts";
-import { type Clock, defaultSlabOptions, killProcess } from "../../io/index.ts";
+import {
+  type Clock,
+  defaultSlabOptions,
+  killProcess,
+  sleep,
+  systemProcesses,
+} from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
@@ -42,7 +48,14 @@ export interface DestinationHost {
   say(text: string): void;
 }
 
-const deadlines = { prepareMs: 60_000, decideMs: 300_000, startMs: 30_000, discardMs: 15_000 };
+const deadlines = {
+  /** Until the source has said what it wants. */
+  idleMs: 20_000,
+  prepareMs: 60_000,
+  decideMs: 300_000,
+  startMs: 30_000,
+  discardMs: 15_000,
+};
 const progressEveryMs = 200;
 
 export class DestinationSession {
@@ -94,6 +107,7 @@ export class DestinationSession {
   /** Never rejects: every failure is an outcome. Undefined: the connection asked for something else than a migration. */
   async run(accepted: Socket): Promise<MigrationOutcome | undefined> {
     const stopProgress = this.#followProgress();
+    this.#setDeadline("idle", deadlines.idleMs);
     try {
       await acceptChannel(this.#clock, this.#channel, accepted, this.#job.transport);
     } catch (error) {
@@ -157,6 +171,7 @@ export class DestinationSession {
       case "offer":
         if (this.#offer !== undefined) throw new GodwitError("PROTOCOL_ORDER", "a second offer");
         this.#offer = message;
+        this.#clearDeadline("idle");
         this.#dispatch({ type: "offer" });
         break;
       case "verify":
@@ -179,6 +194,7 @@ export class DestinationSession {
           throw new GodwitError("PROTOCOL_ORDER", "a question in the middle of a migration");
         }
         this.#resolving = true;
+        this.#clearDeadline("idle");
         this.#start(this.#resolve(message.migrationId, message.outcome));
         break;
     }
@@ -255,13 +271,23 @@ export class DestinationSession {
     this.#vm = vm;
     const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
     this.#qemu = new DestinationQemu(qmp, this.#clock);
-    void qmp.closed.then(() => {
-      const message = "the destination QEMU ended; its log says why";
-      this.#dispatch({ type: "qemu-gone", error: { code: "QEMU_EXITED", message } });
-    });
+    void qmp.closed.then(() => this.#monitorClosed(vm));
     // It may have been given up while QEMU started: then it is ended by the discard that follows or waits.
     this.#pump.open(await this.#qemu.open(this.#streamPath()));
     this.#dispatch({ type: "vm-prepared" });
+  }
+
+  /** A closed monitor is not a dead QEMU: what it holds may be the only copy of the VM. */
+  async #monitorClosed(vm: PreparedVm): Promise<void> {
+    for (let i = 0; vm.pid !== undefined && i < 50; i++) {
+      if (systemProcesses.identify(vm.pid) === undefined) {
+        const message = "the destination QEMU ended; its log says why";
+        this.#dispatch({ type: "qemu-gone", error: { code: "QEMU_EXITED", message } });
+        return;
+      }
+      await sleep(this.#clock, 20);
+    }
+    this.#failed(new GodwitError("QMP_CLOSED", "the destination QEMU's monitor closed"));
   }
 
   #tellReady(): void {

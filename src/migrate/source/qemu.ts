@@ -51,6 +51,8 @@ export class SourceQemu {
   #capabilities: { capability: MigrationCapability; state: boolean }[] = [];
   #parameters: Parameters = {};
   #hasSwitchoverBandwidth = false;
+  /** `migrate` was given: what QEMU says of a migration is about ours. */
+  #began = false;
   /** Run state when the migration began: what the VM gets back, here or there. */
   wasRunning = true;
 
@@ -112,6 +114,7 @@ export class SourceQemu {
   }
 
   async migrateTo(path: string): Promise<void> {
+    this.#began = true;
     await this.qmp.executeAny("migrate", { uri: `unix:${path}` });
   }
 
@@ -137,6 +140,10 @@ export class SourceQemu {
       const { status: runState, running } = await this.qmp.execute("query-status");
       const idle = ["none", "completed", "failed", "cancelled"].includes(status);
       if (idle && running === this.wasRunning) return await this.#restore();
+      // It has let go: whoever has the other copy may run it.
+      if (status === "completed" && runState === "postmigrate" && this.#began) {
+        throw new GodwitError("CONFLICT", "the source QEMU has completed the migration");
+      }
       if (idle && this.wasRunning && resumable.includes(runState)) await this.qmp.execute("cont");
       else if (!idle && attempt === 10) await this.qmp.execute("migrate_cancel");
       await sleep(this.#clock, 20);

@@ -18,7 +18,7 @@ export interface ResolvePeer {
 
 /**
  * Tries until the destination answers; the caller's deadline ends it by not waiting longer (`attempts` bounds it in any
- * case). Answers what the destination made of it, e.g. "running".
+ * case). Answers what the destination made of it: "running", "discarded", "not here", "still arriving" or a failure in words.
  */
 export async function resolveAtDestination(
   clock: Clock,
@@ -29,7 +29,11 @@ export async function resolveAtDestination(
 ): Promise<string> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await resolveOnce(clock, peer, { type: "resolve", migrationId, outcome });
+      const state = await resolveOnce(clock, peer, { type: "resolve", migrationId, outcome });
+      // Its own worker there has not noticed yet that the connection is gone.
+      if (state !== "still arriving") return state;
+      if (attempt >= attempts) return state;
+      await sleep(clock, pauseMs);
     } catch (error) {
       if (attempt >= attempts) throw error;
       await sleep(clock, pauseMs);

@@ -156,8 +156,6 @@ export class SourceSession {
     qmp.on("MIGRATION_PASS", () => void this.#passBegan());
     qmp.on("STOP", ({ timestampUs }) => {
       this.statistics.stopped(timestampUs);
-      this.#pump.liftBandwidth();
-      this.#dispatch({ type: "vm-stopped" });
     });
     await this.#qemu.configure();
   }
@@ -252,15 +250,19 @@ export class SourceSession {
     this.#dispatch({ type: "stream-began" });
   }
 
-  /** QEMU closes the stream only when it gives up; its own word (event MIGRATION) tells why, so it gets a moment. */
+  /**
+   * QEMU closed the stream. Its own word (event MIGRATION) tells which way it ended, so it gets a moment; if that does not
+   * come, this is only a failure of the stream: what became of the VM is not known by it.
+   */
   #streamEnded(): void {
     this.#clock.after(200, () => {
-      const error = new GodwitError("MIGRATION_FAILED", "the source QEMU closed the stream");
-      this.#dispatch({ type: "qemu-failed", error: toErrorRecord(error) });
+      this.#failed(new GodwitError("MIGRATION_FAILED", "the source QEMU closed the stream"));
     });
   }
 
   #migrationState(status: string): void {
+    // QEMU has stopped the VM for its last pass. (Event STOP alone may be somebody else's `stop`.)
+    if (status === "device") this.#dispatch({ type: "vm-stopped" });
     if (status === "completed") this.#dispatch({ type: "qemu-completed" });
     if (status !== "failed" && status !== "cancelled" && status !== "cancelling") return;
     void this.#qemu
@@ -434,7 +436,10 @@ export class SourceSession {
   async #resolve(): Promise<void> {
     const { job } = this;
     this.#host.say("the connection was lost during the hand-over: reaching the destination again");
-    await resolveAtDestination(this.#clock, job, "handed-over", job.migrationId);
+    const state = await resolveAtDestination(this.#clock, job, "handed-over", job.migrationId);
+    if (state !== "running") {
+      throw new GodwitError("PEER_FAILED", `the destination answers that the VM is ${state}`);
+    }
     this.statistics.running();
     this.#dispatch({ type: "peer-running" });
   }
