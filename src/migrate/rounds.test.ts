@@ -117,6 +117,16 @@ test("a guest that dirties less than nine tenths of what the link carries always
   fc.assert(property);
 });
 
+test("a stall does not stop the VM when the link would take more than a minute for the rest", () => {
+  const planner = new RoundPlanner({ ...options, whenStalled: "switch-over" });
+  const decide = (index: number, dirtyBytes: number) =>
+    planner.roundBegan({ index, dirtyBytes, startMs: index * 1000 }, 10).decision.type;
+  for (let index = 1; index < 50; index++) assert.equal(decide(index, 1 << 20), "go-on");
+  assert.equal(decide(50, 500_000), "go-on", "it shrinks");
+  assert.equal(decide(51, 500_000), "go-on");
+  assert.equal(decide(52, 500_000), "switch-over", "50 s, and no longer shrinking");
+});
+
 test("whatever the guest does, rounds come to a decision (not with `continue`)", () => {
   // The smallest round can shrink by a tenth about 260 times from 1 TiB to a page.
   const sizes = fc.array(fc.integer({ min: 1, max: 1 << 28 }), { minLength: 1, maxLength: 20 });
@@ -126,7 +136,7 @@ test("whatever the guest does, rounds come to a decision (not with `continue`)",
     for (let index = 1; index < 1000; index++) {
       const dirtyBytes = (pages[index % pages.length] as number) * 4096;
       const round = { index, dirtyBytes, startMs: index };
-      if (planner.roundBegan(round, 1).decision.type !== "go-on") return true;
+      if (planner.roundBegan(round, 1e8).decision.type !== "go-on") return true;
     }
     return false;
   });

@@ -26,6 +26,8 @@ export interface RoundOptions {
   readonly fixedMs: number;
 }
 
+/** No VM is stopped for longer than this because rounds stall: half of the switch-over's deadline. */
+const stallDowntimeMsMax = 60_000;
 /** Rounds that must fail to shrink before it is called a stall: one alone may be a burst. */
 const stallRounds = 2;
 /**

@@ -57,14 +57,21 @@ export async function connectChannel(
     });
     socket.once("error", (error) => {
       stop();
-      const advice = "is its daemon running, and is the port right?";
-      reject(
-        new GodwitError("PEER_LOST", `cannot connect to ${where}: ${error.message}; ${advice}`),
-      );
+      reject(cannotConnect(where, error));
     });
   });
   socket.removeAllListeners("error");
   channel.open(socket);
+}
+
+/** Only errors of the operating system name the call that failed: any other is OpenSSL's. */
+function cannotConnect(where: string, error: Error): GodwitError {
+  if ("syscall" in error) {
+    const advice = "is its daemon running, and is the port right?";
+    return new GodwitError("PEER_LOST", `cannot connect to ${where}: ${error.message}; ${advice}`);
+  }
+  const advice = "both hosts need certificates of one authority (godwit tls init)";
+  return new GodwitError("TLS", `no trust in ${where}: ${error.message}; ${advice}`);
 }
 
 /** Serves `channel` on a connection that the daemon accepted (and did not read). */
