@@ -83,6 +83,11 @@ describe("a sound stream", () => {
     assert.equal(collector.tailBytes, tail.length / 2);
   });
 
+  test("a command between sections is handed on with its data", () => {
+    const collector = read(`${head}080002000412345678${end()}${tail}`);
+    assert.deepEqual(collector.commands, [{ command: 2, data: "12345678" }]);
+  });
+
   test("the head is everything before the first page, verbatim", () => {
     const commands = `08000100000800020004${u32(1)}`;
     const collector = read(magic + configuration + commands + twoBlocks + end() + tail);
@@ -380,6 +385,18 @@ const breakages: Readonly<Record<string, Breakage>> = {
     says: "command PING with 65535 bytes",
     byte: at(early) + 3,
   },
+  "a PING of five bytes": {
+    hex: `${early}08${u16(2)}${u16(5)}0000000001`,
+    code: invalid,
+    says: "command PING with 5 bytes",
+    byte: at(early) + 3,
+  },
+  "an OPEN_RETURN_PATH with data": {
+    hex: `${early}08${u16(1)}${u16(4)}00000000`,
+    code: invalid,
+    says: "command OPEN_RETURN_PATH with 4 bytes",
+    byte: at(early) + 3,
+  },
   "a package of device state": {
     hex: `${head}08${u16(7)}${u16(4)}${u32(1)}`,
     code: unsupported,
@@ -475,6 +492,12 @@ const breakages: Readonly<Record<string, Breakage>> = {
     hex: early + beforeBlocks + u64(0x1004) + block("a", 0x1000) + u64(0x200),
     code: unsupported,
     says: "MULTIFD_FLUSH (capability multifd)",
+    byte: at(early, beforeBlocks, u64(0), block("a", 0)),
+  },
+  "an end of the block list with an address": {
+    hex: early + beforeBlocks + u64(0x1004) + block("a", 0x1000) + u64(0x1_0000_0010n),
+    code: invalid,
+    says: "the block list does not end",
     byte: at(early, beforeBlocks, u64(0), block("a", 0)),
   },
   "a block list that goes on": {

@@ -13,8 +13,8 @@ function statuses(hex: string, steps: () => number): number[] {
   const bytes = new Uint8Array(Buffer.from(hex, "hex"));
   for (let at = 0; at < bytes.length; ) {
     const step = steps();
-    // A copy that is overwritten: the reader may not keep what it was shown.
-    const chunk = bytes.slice(at, at + step);
+    // A copy that is overwritten: the reader may not keep what it was shown. A Buffer, whose `slice` is no copy.
+    const chunk = Buffer.from(bytes.subarray(at, at + step));
     reader.push(chunk);
     chunk.fill(0xee);
     at += step;

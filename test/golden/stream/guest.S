@@ -49,9 +49,8 @@ dirty:	movl	%ebx, 0x7c0(%edi)
 	movl	$(16 * 1024), %ecx
 	rep stosl
 
-	movl	$20000, %ecx		# some milliseconds under TCG
-wait:	pause
-	decl	%ecx
+	movl	$100000, %ecx		# a fraction of a millisecond under TCG
+wait:	decl	%ecx
 	jnz	wait
 	jmp	again
 

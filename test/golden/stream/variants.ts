@@ -16,6 +16,11 @@ export interface Variant {
   readonly stopped?: boolean;
   /** Present when the stream must be refused: error code, and a text that the message contains. */
   readonly refused?: { readonly code: string; readonly names: string };
+  /**
+   * Full pages travel on other connections and no byte of this one tells: a reader must accept it, and whoever migrates
+   * must know by other means (capability off, one connection, counts equal to query-migrate's).
+   */
+  readonly incomplete?: boolean;
   /** Refused streams only: bytes kept, counted from the start. Default 65,536. */
   readonly keepBytes?: number;
   /** Main RAM is split or named by the variant's own arguments. */
@@ -24,6 +29,7 @@ export interface Variant {
   readonly disk?: boolean;
 }
 
+const words = (text: string) => text.split(" ");
 const unsupported = (names: string) => ({ code: "STREAM_UNSUPPORTED", names });
 const numa = (name: string, node: number) => [
   "-object",
@@ -63,16 +69,31 @@ export const variants: readonly Variant[] = [
     arguments: [
       ...numa("m0", 0),
       ...numa("a-block-with-a-longer.name_0", 1),
-      ...["-device", "VGA,vgamem_mb=1", "-device", "e1000,romfile=$rom"],
-      ...["-device", "virtio-net-pci,romfile=$rom"],
+      ...words("-device VGA,vgamem_mb=1 -device e1000,romfile=$rom"),
+      ...words("-device virtio-net-pci,romfile=$rom"),
     ],
     ownMemory: true,
     rounds: 3,
   },
+  {
+    // Addresses beyond 32 bits; all zero pages, so small.
+    name: "5-gib",
+    machine: "q35",
+    arguments: words("-m 5G"),
+    ownMemory: true,
+    rounds: 1,
+    only: 10,
+  },
   { name: "one-pass", machine: "q35", rounds: 1 },
   { name: "stopped-guest", machine: "q35", rounds: 1, stopped: true },
   { name: "no-description", machine: "q35,suppress-vmdesc=on", rounds: 1 },
-  { name: "uuid", machine: "q35", capabilities: ["validate-uuid"], rounds: 1 },
+  {
+    name: "uuid",
+    machine: "q35",
+    arguments: ["-uuid", "6f1b1e0c-6d1a-4a53-9a55-1d8f0f2a7c11"],
+    capabilities: ["validate-uuid"],
+    rounds: 1,
+  },
   {
     name: "zero-pages-in-full",
     machine: "q35",
@@ -81,11 +102,12 @@ export const variants: readonly Variant[] = [
     only: 10,
   },
   {
-    name: "refused-multifd",
+    // Only zero pages, and nothing that says so: see `incomplete`.
+    name: "multifd-main-channel",
     machine: "pc-q35-7.2",
     capabilities: ["multifd"],
     rounds: 2,
-    refused: unsupported("multifd"),
+    incomplete: true,
   },
   {
     name: "refused-multifd-10.0",
@@ -101,6 +123,8 @@ export const variants: readonly Variant[] = [
     capabilities: ["xbzrle"],
     rounds: 4,
     keepBytes: 2 ** 22,
+    // 7.2 loses dirty pages under software emulation: hardly any page is sent a third time, as XBZRLE needs.
+    only: 10,
     refused: unsupported("xbzrle"),
   },
   {
@@ -151,8 +175,8 @@ export const variants: readonly Variant[] = [
     name: "refused-virtio-mem",
     machine: "q35",
     arguments: [
-      ...["-m", "4M,slots=2,maxmem=1G", "-object", "memory-backend-ram,id=vm0,size=128M"],
-      ...["-device", "virtio-mem-pci,id=vm,memdev=vm0,requested-size=0"],
+      ...words("-m 4M,slots=2,maxmem=1G -object memory-backend-ram,id=vm0,size=128M"),
+      ...words("-device virtio-mem-pci,id=vm,memdev=vm0,requested-size=0"),
     ],
     refused: unsupported("before the end of RAM"),
     only: 10,

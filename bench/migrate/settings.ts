@@ -1,0 +1,67 @@
+/** What is measured: the guest, the link, the workloads. Environment variables narrow a run down while one works on it. */
+import { GodwitError } from "../../src/base/index.ts";
+import type { BenchOptions } from "../harness.ts";
+
+export interface Workload {
+  readonly name: string;
+  /** Words of the guest's command line, see guest/image/README.md. */
+  readonly words: string;
+}
+
+export interface Settings {
+  readonly linkMegabits: number;
+  readonly memoryMebibytes: number;
+  readonly repetitions: number;
+  /** A migration that has not ended by then is cancelled and counts as not finished. */
+  readonly boundMs: number;
+  /** QEMU's default, given to godwit as well. */
+  readonly downtimeLimitMs: number;
+  readonly workloads: readonly Workload[];
+  /** Undefined: all. */
+  readonly cases: readonly string[] | undefined;
+}
+
+export function settingsOf({ quick }: BenchOptions, environment = process.env): Settings {
+  const number = (name: string, otherwise: number): number => {
+    const text = environment[`GODWIT_BENCH_${name}`];
+    const value = text === undefined ? otherwise : Number(text);
+    if (Number.isFinite(value) && value > 0) return value;
+    throw new GodwitError(
+      "CONFIG_INVALID",
+      `GODWIT_BENCH_${name} is not a number above 0: ${text}`,
+    );
+  };
+  const names = (name: string): readonly string[] | undefined =>
+    environment[`GODWIT_BENCH_${name}`]?.split(",");
+  const linkMegabits = number("LINK", 400);
+  const memoryMebibytes = number("MEMORY", quick ? 256 : 512);
+  const chosen = names("WORKLOADS");
+  return {
+    linkMegabits,
+    memoryMebibytes,
+    repetitions: number("REPETITIONS", quick ? 1 : 3),
+    boundMs: number("BOUND", quick ? 20 : 40) * 1000,
+    downtimeLimitMs: 300,
+    workloads: workloads(linkMegabits, memoryMebibytes).filter(
+      ({ name }) => chosen?.includes(name) ?? true,
+    ),
+    cases: names("CASES"),
+  };
+}
+
+/**
+ * The same program and the same memory in all of them: half of the guest's memory is filled with random bytes and checked
+ * all the time, 64 MiB a second; they differ in what is written. Whole pages are written, one after the other, with new
+ * random bytes: nothing that compression or XBZRLE could save.
+ */
+function workloads(linkMegabits: number, memoryMebibytes: number): readonly Workload[] {
+  const mebibytes = memoryMebibytes >> 1;
+  const link = linkMegabits / 8;
+  const words = (rate: number, hot: number): string =>
+    `godwit.run=writer godwit.mb=${mebibytes} godwit.sweep=64 godwit.rate=${Math.round(rate)} godwit.hot=${hot}`;
+  return [
+    { name: "idle", words: words(0, mebibytes) },
+    { name: "half", words: words(link / 2, Math.round(mebibytes * 0.375)) },
+    { name: "twice", words: words(link * 2, Math.round(mebibytes * 0.75)) },
+  ];
+}
