@@ -1,4 +1,5 @@
 /** Where things are reached: "HOST[:PORT]", loopback or not, and the daemon's socket. */
+import { isIPv6 } from "node:net";
 import { GodwitError } from "../base/index.ts";
 
 export const migrationPortDefault = 7470;
@@ -11,7 +12,7 @@ export interface HostPort {
 /** "host", "host:7470", "10.0.0.2:7470", "[fe80::1]:7470", "::1". Fails with CONFIG_INVALID. */
 export function parseHostPort(text: string, portDefault?: number): HostPort {
   const match = /^(?:\[([0-9a-fA-F:.%\w]+)\]|([^:[\]\s/]+))(?::(\d{1,5}))?$/.exec(text);
-  const bareV6 = match === null && /^[0-9a-fA-F]*:[0-9a-fA-F:.]+$/.test(text);
+  const bareV6 = match === null && isIPv6(text);
   const host = bareV6 ? text : (match?.[1] ?? match?.[2]);
   const port = match?.[3] === undefined ? portDefault : Number(match[3]);
   if (host === undefined || port === undefined || port > 65535) {

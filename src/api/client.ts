@@ -11,7 +11,7 @@ export type ClientTarget =
 
 export interface CallOptions {
   readonly signal?: AbortSignal;
-  /** Until the answer is complete (for streams: until it begins). Default 30 000. */
+  /** How long the daemon may be silent; on streams it says at least "still here" every 15 s. Default 30 000. */
   readonly deadlineMs?: number;
 }
 
@@ -65,8 +65,7 @@ export class GodwitClient {
   listExpectations = async () =>
     (await this.#call<{ expectations: t.Expectation[] }>("listExpectations")).expectations;
   expectVm = (body: t.ExpectVmRequest) => this.#call<t.Expectation>("expectVm", { body });
-  forgetExpectation = (name: string) =>
-    this.#call<t.Done>("forgetExpectation", { path: { name } });
+  forgetExpectation = (name: string) => this.#call<t.Done>("forgetExpectation", { path: { name } });
 
   async #call<T>(route: RouteName, input: Input = {}, options: CallOptions = {}): Promise<T> {
     const deadlineMs = options.deadlineMs ?? 30_000;
@@ -142,20 +141,21 @@ function send(
       path,
       headers,
       agent: false,
+      timeout: deadlineMs,
       ...(signal === undefined ? {} : { signal }),
     });
-    const timer = setTimeout(() => {
-      const what = `the daemon did not answer ${method} ${path} within ${deadlineMs} ms`;
-      outgoing.destroy(new GodwitError("TIMEOUT", what));
-    }, deadlineMs);
-    outgoing.on("response", (response) => {
-      clearTimeout(timer);
-      resolve(response);
+    let response: IncomingMessage | undefined;
+    outgoing.on("timeout", () => {
+      const what = `the daemon was silent for ${deadlineMs} ms after ${method} ${path}`;
+      const error = new GodwitError("TIMEOUT", what);
+      if (response === undefined) outgoing.destroy(error);
+      else response.destroy(error);
     });
-    outgoing.on("error", (error) => {
-      clearTimeout(timer);
-      reject(error);
+    outgoing.on("response", (received) => {
+      response = received;
+      resolve(received);
     });
+    outgoing.on("error", reject);
     outgoing.end(text);
   });
 }
@@ -194,7 +194,8 @@ function asGodwitError(cause: unknown, target: ClientTarget): GodwitError {
   if (code === "EACCES") {
     return new GodwitError("IO", `not permitted to use the daemon's socket ${where}`, { cause });
   }
-  const why = cause instanceof Error ? cause.message : String(cause);
+  const why =
+    code === "ECONNRESET" ? "it ended" : cause instanceof Error ? cause.message : String(cause);
   return new GodwitError("IO", `the connection to the daemon at ${where} failed: ${why}`, {
     cause,
   });

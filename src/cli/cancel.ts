@@ -2,7 +2,9 @@ import { act, clientFor, print, printJson, verb } from "./support/index.ts";
 
 export function command() {
   return verb("cancel", "cancel a migration", ["cancel 1f0c2a9b7e", "cancel web"])
-    .description("Cancels a migration that is not handed over yet and waits for its end. The VM runs on at the source.")
+    .description(
+      "Cancels a migration that is not handed over yet and waits for its end. The VM runs on at the source.",
+    )
     .argument("<migration|vm>", "the beginning of its id, or the VM's name")
     .option("--detach", "do not wait")
     .action((what, options) =>

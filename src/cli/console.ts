@@ -1,8 +1,13 @@
 import { act, clientFor, option, parseBytes, printJson, verb } from "./support/index.ts";
 
 export function command() {
-  return verb("console", "show a VM's console output", ["console web", "console web --no-follow --tail 1M"])
-    .description("Shows the end of a VM's serial console and what comes, until Ctrl-C or the VM's end. Output only.")
+  return verb("console", "show a VM's console output", [
+    "console web",
+    "console web --no-follow --tail 1M",
+  ])
+    .description(
+      "Shows the end of a VM's serial console and what comes, until Ctrl-C or the VM's end. Output only.",
+    )
     .argument("<vm>", "its name")
     .option("--tail <bytes>", "how much of the past (default: 64K)", option("--tail", parseBytes))
     .option("--no-follow", "only the past")

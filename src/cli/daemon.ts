@@ -32,13 +32,16 @@ export function command() {
       ] as const),
     )
     .addOption(new Option("--worker-path <path>").hideHelp())
-    .action(({ json: _, ...config }) => become(join(import.meta.dirname, "../daemon/main.ts"), config));
+    .action((given) => {
+      const config: Partial<typeof given> = { ...given };
+      // Its logs are JSON anyway.
+      delete config.json;
+      become(join(import.meta.dirname, "../daemon/daemon-main.ts"), config);
+    });
 }
 
 /** The daemon takes this process's place: a service manager sees one process, and signals reach it. */
 function become(script: string, config: object): void {
-  // Its warning says only that Node calls execve experimental.
-  process.removeAllListeners("warning");
   const args = [process.execPath, script, JSON.stringify(config)];
   process.execve?.(process.execPath, args, process.env);
   throw new Error("this Node cannot replace its process (process.execve)");

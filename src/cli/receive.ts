@@ -1,7 +1,15 @@
 import { resolve } from "node:path";
 import type { GodwitClient } from "../api/index.ts";
 import { GodwitError } from "../base/index.ts";
-import { act, clientFor, followToEnd, print, printJson, SilentFailure, verb } from "./support/index.ts";
+import {
+  act,
+  clientFor,
+  followToEnd,
+  print,
+  printJson,
+  SilentFailure,
+  verb,
+} from "./support/index.ts";
 
 export function command() {
   return verb("receive", "let a waiting QEMU receive a migration", [
@@ -9,7 +17,7 @@ export function command() {
     "receive --qmp /run/web/qmp.sock --name web --detach",
   ])
     .description(
-      "Registers a QEMU that was started with `-incoming defer` under a name, waits for the migration of that name " +
+      "Registers a QEMU that was started with `-S -incoming defer` under a name, waits for the migration of that name " +
         "(`godwit send` or `godwit migrate` at the source), and follows it. Ctrl-C before it begins takes the registration back.",
     )
     .requiredOption("--qmp <path>", "the QEMU's QMP socket; nobody else may use it meanwhile")

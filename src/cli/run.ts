@@ -1,6 +1,14 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
-import { act, clientFor, formatBytes, print, printJson, UsageError, verb } from "./support/index.ts";
+import {
+  act,
+  clientFor,
+  formatBytes,
+  print,
+  printJson,
+  UsageError,
+  verb,
+} from "./support/index.ts";
 
 export function command() {
   return verb("run", "start a VM from a definition", [
@@ -8,7 +16,9 @@ export function command() {
     "run web.yaml --name web2",
     "run - < web.yaml",
   ])
-    .description("Starts a VM from a YAML (or JSON) definition; docs/vm-definition.schema.json tells its keys.")
+    .description(
+      "Starts a VM from a YAML (or JSON) definition; docs/vm-definition.schema.json tells its keys.",
+    )
     .argument("<file>", "the definition; - reads standard input")
     .option("--name <name>", "instead of the definition's own name")
     .option("--paused", "do not run the guest yet; `godwit continue` does")

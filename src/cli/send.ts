@@ -35,7 +35,8 @@ export function command() {
           return await followToEnd(client, migration.id, { json, cancelOnInterrupt: true });
         }
         if (json) printJson(migration);
-        else print(`migration ${migration.id} has begun; \`godwit watch ${migration.id}\` follows it`);
+        else
+          print(`migration ${migration.id} has begun; \`godwit watch ${migration.id}\` follows it`);
       }),
     );
 }

@@ -55,7 +55,7 @@ async function showHost(client: GodwitClient, json: boolean): Promise<void> {
   if (migrations.length === 0) return;
   const rows = migrations
     .slice(-20)
-    .reverse()
+    .toReversed()
     .map((m) => [m.id, m.vm, m.role, m.peer, m.state, when(m), downtime(m)]);
   print(`\n${table(["MIGRATION", "VM", "ROLE", "PEER", "STATE", "STARTED", "DOWNTIME"], rows)}`);
 }

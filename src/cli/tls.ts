@@ -32,7 +32,10 @@ export function command() {
         await runScript(script, flags(options, ["issue", resolve(directory), host, ...more]));
       }),
     );
-  return new Command("tls").summary("make TLS credentials for hosts").addCommand(init).addCommand(issue);
+  return new Command("tls")
+    .summary("make TLS credentials for hosts")
+    .addCommand(init)
+    .addCommand(issue);
 }
 
 function flags(options: { json?: true | undefined }, args: string[]): string[] {

@@ -24,7 +24,10 @@ export const verbs: Readonly<Record<string, Verb>> = {
     load: () => from(import("./status.ts")),
   },
   watch: { summary: "follow migrations", load: () => from(import("./watch.ts")) },
-  migrate: { summary: "move a running VM to another host", load: () => from(import("./migrate.ts")) },
+  migrate: {
+    summary: "move a running VM to another host",
+    load: () => from(import("./migrate.ts")),
+  },
   cancel: { summary: "cancel a migration", load: () => from(import("./cancel.ts")) },
   send: {
     summary: "migrate a QEMU that godwit did not start",
@@ -47,10 +50,5 @@ export const verbs: Readonly<Record<string, Verb>> = {
   doctor: { summary: "tell what this host can do", load: () => from(import("./doctor.ts")) },
   guest: { summary: "build the small test guest", load: () => from(import("./guest.ts")) },
   tls: { summary: "make TLS credentials for hosts", load: () => from(import("./tls.ts")) },
-  demo: { summary: "show a migration on this machine", load: () => from(loadDemo()) },
+  demo: { summary: "show a migration on this machine", load: () => from(import("./demo.ts")) },
 };
-
-async function loadDemo(): Promise<VerbModule> {
-  const path: string = "./demo.ts";
-  return (await import(path)) as VerbModule;
-}

@@ -1,5 +1,13 @@
 import type { GodwitClient, Migration } from "../api/index.ts";
-import { act, clientFor, createScreen, followToEnd, printJson, summary, verb } from "./support/index.ts";
+import {
+  act,
+  clientFor,
+  createScreen,
+  followToEnd,
+  printJson,
+  summary,
+  verb,
+} from "./support/index.ts";
 
 export function command() {
   return verb("watch", "follow migrations", ["watch", "watch 1f0c2a9b7e", "watch --json"])

@@ -5,7 +5,7 @@
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
-import type { PreparedVm } from "../migrate/job.ts";
+import type { PreparedVm } from "../migrate/index.ts";
 import { listJson, makeDirectory, readJson, writeJson } from "./files.ts";
 
 const arrivalSchema = z.object({

@@ -15,6 +15,7 @@ export interface Context {
   readonly runtimeDirectory: string;
   /** Of the workers' output. */
   readonly logDirectory: string;
+  readonly workersDirectory: string;
   readonly vms: Vms;
   readonly arrivals: Arrivals;
   readonly kept: Kept;

@@ -21,14 +21,15 @@ import { Arrivals } from "./arrivals.ts";
 import type { Config } from "./config.ts";
 import type { Context } from "./context.ts";
 import { Expectations } from "./expectations.ts";
-import { makeDirectory, readJson, writeJson } from "./files.ts";
+import { listJson, makeDirectory, readJson, writeJson } from "./files.ts";
 import { History } from "./history.ts";
 import { Kept } from "./kept.ts";
 import { explainListen, Listener } from "./listener.ts";
 import type { Logger } from "./log.ts";
 import { Migrations } from "./migrations.ts";
+import { findOrphans, waitForOrphans } from "./orphans.ts";
 import { Receiving } from "./receiving.ts";
-import { type Recover, recoverByQemu, recoverJournals } from "./recovery.ts";
+import { type Recover, recoverJournal, recoverWithPeer } from "./recovery.ts";
 import { Sending } from "./sending.ts";
 import { createServer } from "./server.ts";
 import { Service } from "./service.ts";
@@ -72,15 +73,22 @@ export class Daemon {
       log,
       runtimeDirectory,
       logDirectory: join(runtimeDirectory, "logs"),
+      workersDirectory: join(runtimeDirectory, "workers"),
       vms,
       arrivals,
-      kept: new Kept({ arrivals, vms, clock, log }),
+      kept: new Kept({
+        arrivals,
+        vms,
+        clock,
+        log,
+        hasArrived: (id) => migrations.hasArrived(id),
+      }),
       expectations,
       migrations,
       stopping: false,
       background: (work) => this.#inBackground(work),
     };
-    this.#recover = recover ?? recoverByQemu(clock);
+    this.#recover = recover ?? recoverWithPeer(clock);
     this.#sending = new Sending(this.#context, this.#recover);
     this.#receiving = new Receiving(this.#context);
     this.#service = new Service(this.#context, this.#sending, this.#receiving);
@@ -109,7 +117,7 @@ export class Daemon {
     const { clock, log, vms } = this.#context;
     if (this.#context.stopping) return;
     this.#context.stopping = true;
-    await this.#listener.close();
+    this.#listener.close();
     const workers = [...this.#sending.stop(), ...this.#receiving.stop()];
     const until = clock.nowMs() + stopMs;
     while (this.#active() > 0 && clock.nowMs() < until) await sleep(clock, 50);
@@ -117,11 +125,18 @@ export class Daemon {
       log.warn(`${this.#active()} migrations are still under way; their workers complete them`);
     }
     for (const worker of workers) worker.disconnect();
-    await Promise.race([Promise.allSettled(this.#background), sleep(clock, 2_000)]);
+    await this.#backgroundEnds(2_000);
     // Followers are told how it ended before they are cut off.
     await Promise.all(this.#servers.map((server) => server.close()));
     await vms.close();
     if (this.#servers.length > 0) await rm(this.#context.config.socketPath, { force: true });
+  }
+
+  async #backgroundEnds(ms: number): Promise<void> {
+    const late = Promise.withResolvers<void>();
+    const stopDeadline = this.#context.clock.after(ms, late.resolve);
+    await Promise.race([Promise.allSettled(this.#background), late.promise]);
+    stopDeadline();
   }
 
   #active(): number {
@@ -129,9 +144,11 @@ export class Daemon {
   }
 
   async #start(): Promise<void> {
-    const { config, runtimeDirectory, logDirectory, vms, arrivals, kept, log } = this.#context;
+    const { config, runtimeDirectory, logDirectory, workersDirectory } = this.#context;
+    const { vms, arrivals, log } = this.#context;
     checkSocketPath(config.socketPath);
-    for (const path of [runtimeDirectory, join(runtimeDirectory, "migrations"), logDirectory]) {
+    const journals = join(runtimeDirectory, "migrations");
+    for (const path of [runtimeDirectory, journals, logDirectory, workersDirectory]) {
       await makeDirectory(path);
     }
     await makeDirectory(dirname(config.socketPath));
@@ -144,8 +161,19 @@ export class Daemon {
     await this.#listenApi();
     this.#service.migrationAddress = await this.#listener.listen(config.listen);
     log.info({ socket: config.socketPath, migrations: this.migrationAddress }, "ready");
-    this.#inBackground(kept.settleLeftovers(() => this.#context.stopping));
-    this.#inBackground(recoverJournals(this.#context, this.#recover));
+    this.#inBackground(this.#settleLeftovers());
+  }
+
+  /** What the daemon before this one left half done, once its workers have ended. */
+  async #settleLeftovers(): Promise<void> {
+    const context = this.#context;
+    const journals = await listJson(join(context.runtimeDirectory, "migrations"));
+    const arrivals = context.arrivals.list().filter(({ phase }) => phase === "arriving");
+    const orphans = findOrphans(context.workersDirectory);
+    await waitForOrphans(orphans, context.clock, () => context.stopping);
+    if (context.stopping) return;
+    for (const arrival of arrivals) await context.kept.settleByState(arrival);
+    for (const path of journals) await recoverJournal(context, this.#recover, path);
   }
 
   async #listenApi(): Promise<void> {
@@ -226,6 +254,6 @@ async function dropOldLogs(directory: string): Promise<void> {
       return { path, ms: (await stat(path)).mtimeMs };
     }),
   );
-  const old = dated.sort((a, b) => b.ms - a.ms).slice(workerLogsMax);
+  const old = dated.toSorted((a, b) => b.ms - a.ms).slice(workerLogsMax);
   await Promise.all(old.map(({ path }) => rm(path, { force: true })));
 }

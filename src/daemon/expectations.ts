@@ -2,7 +2,7 @@
 import type { Expectation } from "../api/index.ts";
 import { GodwitError } from "../base/index.ts";
 import type { Clock } from "../io/index.ts";
-import { runStateAt } from "./monitor.ts";
+import { visit } from "./monitor.ts";
 
 export interface ExpectationInput {
   readonly name: string;
@@ -32,13 +32,13 @@ export class Expectations {
   /** Fails with CONFLICT (name or QEMU not fit) or what its monitor says. */
   async add(input: ExpectationInput): Promise<Expectation> {
     this.#checkFree(input.name);
-    const state = await runStateAt(input.qmpPath, this.#clock);
-    if (state !== "inmigrate") {
-      throw new GodwitError(
-        "CONFLICT",
-        `the QEMU at ${input.qmpPath} does not wait for a migration (its state is ${state}); start it with -incoming defer and without a guest of its own`,
-      );
-    }
+    await visit(input.qmpPath, this.#clock, async (monitor) => {
+      const { status } = await monitor.execute("query-status");
+      if (status !== "inmigrate") throw notWaiting(input.qmpPath, status);
+      // Without -S it would run the guest as soon as all has arrived, before the source has let go. To a QEMU that waits,
+      // `stop` says not to (qmp_stop: autostart = 0).
+      await monitor.execute("stop");
+    });
     this.#checkFree(input.name);
     const expectation = { ...input, sinceWallMs: this.#clock.wallMs() };
     this.#byName.set(input.name, expectation);
@@ -61,4 +61,11 @@ export class Expectations {
       throw new GodwitError("CONFLICT", `${countMax} QEMUs wait already`);
     }
   }
+}
+
+function notWaiting(qmpPath: string, state: string): GodwitError {
+  return new GodwitError(
+    "CONFLICT",
+    `the QEMU at ${qmpPath} does not wait for a migration (its state is ${state}); start it with -S -incoming defer`,
+  );
 }

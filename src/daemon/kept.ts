@@ -9,27 +9,39 @@ import type { Logger } from "./log.ts";
 import { visit } from "./monitor.ts";
 import type { Vms } from "./vms.ts";
 
-/** After a daemon's restart a worker of the one before may still complete its hand-over. */
-const orphanMs = 15_000;
+const settleMs = 15_000;
 
 export class Kept {
   readonly #arrivals: Arrivals;
   readonly #vms: Vms;
   readonly #clock: Clock;
   readonly #log: Logger;
+  readonly #hasArrived: (migrationId: string) => boolean;
 
-  constructor(options: { arrivals: Arrivals; vms: Vms; clock: Clock; log: Logger }) {
+  constructor(options: {
+    arrivals: Arrivals;
+    vms: Vms;
+    clock: Clock;
+    log: Logger;
+    /** Whether a migration to here was completed before. */
+    hasArrived: (migrationId: string) => boolean;
+  }) {
     this.#arrivals = options.arrivals;
     this.#vms = options.vms;
     this.#clock = options.clock;
     this.#log = options.log;
+    this.#hasArrived = options.hasArrived;
   }
 
-  /** The source reports; answers what became of the VM here. */
+  /** The source reports; answers what became of the VM here. The source waits for 20 s. */
   async resolve(migrationId: string, outcome: "handed-over" | "aborted"): Promise<string> {
+    const until = this.#clock.nowMs() + settleMs;
+    // The worker that lost the connection may still be finding that out.
+    const isArriving = (): boolean => this.#arrivals.ofMigration(migrationId)?.phase === "arriving";
+    while (isArriving() && this.#clock.nowMs() < until) await sleep(this.#clock, 100);
     const arrival = this.#arrivals.ofMigration(migrationId);
-    if (arrival === undefined) return "not here";
-    if (arrival.phase !== "kept") return "still arriving";
+    if (arrival === undefined) return this.#hasArrived(migrationId) ? "running" : "not here";
+    if (arrival.phase === "arriving") throw new GodwitError("CONFLICT", "it is still arriving");
     if (outcome === "aborted") {
       await this.discard(arrival);
       return "discarded";
@@ -48,20 +60,6 @@ export class Kept {
   async discard(arrival: Arrival): Promise<void> {
     if (arrival.vm.launched) await this.#vms.discard(arrival.name);
     await this.#arrivals.delete(arrival.name);
-  }
-
-  /** At start: arrivals of the daemon before. Their workers give up, or complete a hand-over, within seconds. */
-  async settleLeftovers(stopping: () => boolean): Promise<void> {
-    const leftovers = this.#arrivals.list().filter(({ phase }) => phase === "arriving");
-    if (leftovers.length === 0) return;
-    const until = this.#clock.nowMs() + orphanMs;
-    while (this.#clock.nowMs() < until && !stopping()) {
-      const states = await Promise.all(leftovers.map((arrival) => this.#stateOf(arrival)));
-      if (states.every((state) => state === "running" || state === "gone")) break;
-      await sleep(this.#clock, 500);
-    }
-    if (stopping()) return;
-    for (const arrival of leftovers) await this.settleByState(arrival);
   }
 
   /** When nobody is left who knows: a VM that runs has been handed over, one that never loaded has not. */
@@ -91,10 +89,7 @@ export class Kept {
     }
   }
 
-  async #withMonitor<T>(
-    arrival: Arrival,
-    ask: Parameters<typeof visit<T>>[2],
-  ): Promise<T> {
+  async #withMonitor<T>(arrival: Arrival, ask: Parameters<typeof visit<T>>[2]): Promise<T> {
     const vm = this.#vms.get(arrival.name);
     if (vm !== undefined) return await ask(await vm.monitor());
     return await visit(arrival.vm.qmpPath, this.#clock, ask);

@@ -35,11 +35,9 @@ export class Listener {
     return formatHostPort({ host, port: bound });
   }
 
-  async close(): Promise<void> {
-    if (!this.#server.listening) return;
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
+  /** At once. Node would report the end only when the workers have closed every connection they were given. */
+  close(): void {
+    if (this.#server.listening) this.#server.close();
   }
 }
 

@@ -1,7 +1,7 @@
 /** What is known about one migration, for whoever asks; bounded. Its worker writes it, users read it. */
 import type { Line, Migration, MigrationEvent, MigrationState } from "../api/index.ts";
 import type { ErrorRecord } from "../base/index.ts";
-import type { MigrationOutcome, MigrationProgress, Role } from "../migrate/job.ts";
+import type { MigrationOutcome, MigrationProgress, Role } from "../migrate/index.ts";
 
 const linesMax = 1_000;
 const lineCharactersMax = 2_000;

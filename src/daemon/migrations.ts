@@ -72,6 +72,16 @@ export class Migrations {
     return this.running().find((migration) => migration.vm === vm);
   }
 
+  /** Whether this migration brought a VM here. */
+  hasArrived(migrationId: string): boolean {
+    return this.list().some(
+      (migration) =>
+        migration.migrationId === migrationId &&
+        migration.role === "destination" &&
+        migration.state === "done",
+    );
+  }
+
   async dropLog(path: string): Promise<void> {
     await rm(path, { force: true });
   }

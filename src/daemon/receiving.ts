@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { requests } from "../api/contract/index.ts";
 import { isLoopback } from "../api/index.ts";
 import { GodwitError, toErrorRecord } from "../base/index.ts";
-import type { FromWorker, MigrationOutcome, PreparedVm } from "../migrate/job.ts";
+import type { FromWorker, MigrationOutcome, PreparedVm } from "../migrate/index.ts";
 import type { VmDefinition } from "../qemu/launch/index.ts";
 import type { Context } from "./context.ts";
 import { checkFits, definitionFromPeer, explainStart } from "./definition.ts";
@@ -31,6 +31,8 @@ interface Guest {
   readonly worker: WorkerProcess;
   readonly logPath: string;
   record: MigrationRecord | undefined;
+  /** Settled when nothing is being prepared any more; the worker may end before. */
+  preparing: Promise<void>;
   /** The VM that was prepared. */
   vmName: string | undefined;
   outcome: MigrationOutcome | undefined;
@@ -51,7 +53,9 @@ export class Receiving {
     const { log } = this.#context;
     const peerAddress = socket.remoteAddress ?? "?";
     socket.on("error", () => {});
-    const refusal = this.#refusal() ?? (await this.#stranger(socket));
+    const stranger = this.#refusal() ?? (await this.#stranger(socket));
+    // Again: others may have come meanwhile.
+    const refusal = stranger ?? this.#refusal();
     if (refusal !== undefined) {
       log.warn({ peer: peerAddress }, `connection refused: ${refusal}`);
       socket.destroy();
@@ -95,10 +99,10 @@ export class Receiving {
   }
 
   #serve(socket: Socket, peerAddress: string): void {
-    const { config, clock, runtimeDirectory } = this.#context;
+    const { config, clock, runtimeDirectory, workersDirectory } = this.#context;
     const logPath = join(this.#context.logDirectory, `receive-${randomUUID()}.log`);
     const worker: WorkerProcess = new WorkerProcess(
-      { workerPath: config.workerPath, logPath, clock },
+      { workerPath: config.workerPath, workersDirectory, logPath, clock },
       {
         message: (message) => this.#message(guest, message),
         ended: (how) => this.#context.background(this.#ended(guest, how)),
@@ -109,6 +113,7 @@ export class Receiving {
       worker,
       logPath,
       record: undefined,
+      preparing: Promise.resolve(),
       vmName: undefined,
       outcome: undefined,
       stopDeadline: clock.after(pendingMs, () => worker.kill()),
@@ -122,7 +127,8 @@ export class Receiving {
   #message(guest: Guest, message: FromWorker): void {
     switch (message.type) {
       case "prepare-vm":
-        this.#context.background(this.#prepare(guest, message));
+        if (guest.record !== undefined) return guest.worker.kill();
+        guest.preparing = this.#prepare(guest, message);
         return;
       case "resolve":
         this.#context.background(this.#resolve(guest, message));
@@ -144,7 +150,6 @@ export class Receiving {
   }
 
   async #prepare(guest: Guest, message: PrepareVm): Promise<void> {
-    if (guest.record !== undefined) return guest.worker.kill();
     try {
       const migrationId = requests.migrationId.parse(message.migrationId);
       const vmName = requests.vmName.parse(message.vmName);
@@ -219,6 +224,7 @@ export class Receiving {
 
   async #ended(guest: Guest, how: string): Promise<void> {
     this.#settled(guest);
+    await guest.preparing;
     this.#guests.delete(guest);
     const outcome = guest.outcome;
     const { record, vmName } = guest;
@@ -268,4 +274,3 @@ function nobodyWaits(name: string): GodwitError {
     `no QEMU waits at the destination host under the name ${name}; start one there with -incoming defer and register it: \`godwit receive --qmp PATH --name ${name}\``,
   );
 }
-

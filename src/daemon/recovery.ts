@@ -9,9 +9,10 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatHostPort } from "../api/index.ts";
-import { type Clock, sleep } from "../io/index.ts";
+import type { Clock } from "../io/index.ts";
+import { resolveAtDestination } from "../migrate/index.ts";
 import type { Context } from "./context.ts";
-import { listJson, readJson } from "./files.ts";
+import { readJson } from "./files.ts";
 import { visit } from "./monitor.ts";
 
 const journalSchema = z.looseObject({
@@ -20,7 +21,9 @@ const journalSchema = z.looseObject({
   host: z.string(),
   port: z.number(),
   qmpPath: z.string(),
-  phase: z.string(),
+  transport: z
+    .object({ tlsDirectory: z.string().optional(), insecure: z.boolean() })
+    .default({ insecure: false }),
 });
 
 export interface Journal {
@@ -29,7 +32,7 @@ export interface Journal {
   readonly host: string;
   readonly port: number;
   readonly qmpPath: string;
-  readonly phase: string;
+  readonly transport: { readonly tlsDirectory?: string | undefined; readonly insecure: boolean };
 }
 
 export interface Recovered {
@@ -40,9 +43,6 @@ export interface Recovered {
 /** Finds out what became of a migration. Never fails. */
 export type Recover = (journal: Journal) => Promise<Recovered>;
 
-/** Until the worker of a daemon that died must have ended. */
-const orphanMs = 15_000;
-
 export function journalPath(runtimeDirectory: string, migrationId: string): string {
   return join(runtimeDirectory, "migrations", `${migrationId}.json`);
 }
@@ -50,6 +50,24 @@ export function journalPath(runtimeDirectory: string, migrationId: string): stri
 export async function readJournal(path: string): Promise<Journal | undefined> {
   const result = journalSchema.safeParse(await readJson(path));
   return result.success ? result.data : undefined;
+}
+
+/** Asks QEMU, and tells the destination, which may hold the VM until it knows. */
+export function recoverWithPeer(clock: Clock): Recover {
+  const ask = recoverByQemu(clock);
+  return async (journal) => {
+    const found = await ask(journal);
+    if (found.outcome === "unknown") return found;
+    const { host, port, transport, migrationId } = journal;
+    const peer = { host, port, transport: { ...transport, tlsDirectory: transport.tlsDirectory } };
+    try {
+      const there = await resolveAtDestination(clock, peer, found.outcome, migrationId, 3);
+      return { ...found, text: `${found.text}. The destination says of it: ${there}` };
+    } catch (error) {
+      const why = error instanceof Error ? error.message : String(error);
+      return { ...found, text: `${found.text}. The destination could not be told: ${why}` };
+    }
+  };
 }
 
 /** Asks QEMU only: after `completed` it never runs the VM again by itself; before, it does. */
@@ -82,20 +100,17 @@ function describe(journal: Journal, status: string, run: string): Recovered {
   return { outcome: "aborted", text: `${vmName} had not been handed over; here it is ${run}` };
 }
 
-/** At start: says in the list what became of the migrations of the daemon before this one. */
-export async function recoverJournals(context: Context, recover: Recover): Promise<void> {
-  const paths = await listJson(join(context.runtimeDirectory, "migrations"));
-  await Promise.all(paths.map((path) => recoverOne(context, recover, path)));
-}
-
-async function recoverOne(context: Context, recover: Recover, path: string): Promise<void> {
+/** At start: says in the list what became of a migration of the daemon before this one. Its worker has ended. */
+export async function recoverJournal(
+  context: Context,
+  recover: Recover,
+  path: string,
+): Promise<void> {
   const { clock, log, migrations } = context;
   const journal = await readJournal(path);
-  const until = clock.nowMs() + orphanMs;
-  while (existsSync(path) && clock.nowMs() < until && !context.stopping) await sleep(clock, 500);
-  if (context.stopping) return;
   if (journal === undefined) {
-    log.error({ path }, "a migration's journal cannot be read; it is put aside");
+    // Its worker completed the migration and removed it, or it is damaged.
+    if (existsSync(path)) log.error({ path }, "a migration's journal cannot be read");
     return await rm(path, { force: true });
   }
   const found = await recover(journal);

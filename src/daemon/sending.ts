@@ -10,7 +10,7 @@ import {
   type MigrateOptions,
   type MigrationOutcome,
   type SendJob,
-} from "../migrate/job.ts";
+} from "../migrate/index.ts";
 import { assertKeepsDirtyPages, parseVersion } from "../qemu/probe/index.ts";
 import type { Context } from "./context.ts";
 import { definitionToSend } from "./definition.ts";
@@ -146,11 +146,11 @@ export class Sending {
   }
 
   #start(job: SendJob, vm: RunningVm | undefined): Migration {
-    const { config, clock, migrations, logDirectory } = this.#context;
+    const { config, clock, migrations, logDirectory, workersDirectory } = this.#context;
     const id = job.migrationId;
     const logPath = join(logDirectory, `send-${id}.log`);
     const worker = new WorkerProcess(
-      { workerPath: config.workerPath, logPath, clock },
+      { workerPath: config.workerPath, workersDirectory, logPath, clock },
       {
         message: (message) => this.#message(id, message),
         ended: (how) => this.#context.background(this.#ended(id, how)),
@@ -224,7 +224,7 @@ export class Sending {
   async #crashed({ job, record, logPath }: Outgoing, how: string): Promise<void> {
     const { runtimeDirectory, clock, migrations } = this.#context;
     const path = journalPath(runtimeDirectory, job.migrationId);
-    const journal = (await readJournal(path)) ?? { ...job, phase: "unknown" };
+    const journal = (await readJournal(path)) ?? job;
     const found = await this.#recover(journal);
     await rm(path, { force: true });
     const text = `the worker ended (${how}) before it was done: ${found.text}; its log is ${logPath}`;

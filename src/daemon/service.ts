@@ -68,7 +68,7 @@ export class Service {
         const notes = arrival === undefined ? {} : describeArrival(arrival);
         return { ...vm, ...notes, migration: migrations.runningOf(vm.name)?.id };
       })
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
+      .toSorted((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   async getVm(name: string): Promise<Vm> {

@@ -1,6 +1,7 @@
 /** Server-sent events. A follower that does not read loses progress reports first, and then its connection. */
 import type { FastifyReply } from "fastify";
 import { encodeEvent, heartbeat, type MigrationEvent } from "../api/index.ts";
+import { type Clock, sleep } from "../io/index.ts";
 import { readLog } from "./console.ts";
 import type { Service } from "./service.ts";
 import { noSuchVm } from "./vms.ts";
@@ -17,16 +18,21 @@ class EventStream {
   readonly #reply: FastifyReply;
   #open = true;
 
-  constructor(reply: FastifyReply) {
+  constructor(reply: FastifyReply, clock: Clock) {
     this.#reply = reply;
     reply.hijack();
     reply.raw.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
     reply.raw.flushHeaders();
-    const timer = setInterval(() => this.#write(heartbeat), heartbeatMs);
+    let stopBeating = (): void => {};
+    const beat = (): void => {
+      this.#write(heartbeat);
+      stopBeating = clock.after(heartbeatMs, beat);
+    };
+    beat();
     this.closed = new Promise((resolve) => {
       reply.raw.once("close", () => {
         this.#open = false;
-        clearInterval(timer);
+        stopBeating();
         resolve();
       });
     });
@@ -60,7 +66,7 @@ export async function followMigrations(
   id: string | undefined,
 ): Promise<void> {
   const { migrations } = context;
-  const stream = new EventStream(reply);
+  const stream = new EventStream(reply, context.clock);
   const isMine = (event: MigrationEvent): boolean => id === undefined || idOf(event) === id;
   const unfollow = migrations.followers.add((event) => {
     if (!isMine(event)) return;
@@ -91,10 +97,10 @@ export async function followConsole(
   name: string,
   bytes: number,
 ): Promise<void> {
-  const { vms } = service.context;
+  const { vms, clock } = service.context;
   const record = vms.recordOf(name);
   if (record === undefined) throw noSuchVm(name);
-  const stream = new EventStream(reply);
+  const stream = new EventStream(reply, clock);
   const decoder = new TextDecoder();
   let from = 0;
   let wanted = bytes;
@@ -107,12 +113,6 @@ export async function followConsole(
     const text = decoder.decode(raw, { stream: true });
     if (text !== "") stream.send({ type: "text", text } as { type: string });
     else if (!there) stream.end();
-    await Promise.race([stream.closed, pause(consolePollMs)]);
+    await Promise.race([stream.closed, sleep(clock, consolePollMs)]);
   }
-}
-
-function pause(ms: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, ms);
-  });
 }

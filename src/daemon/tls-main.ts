@@ -25,7 +25,10 @@ try {
       ipAddresses: [...ownIp, ...(values.ip ?? [])],
     };
     const folder = await issueHostCertificates(directory, host, names);
-    tell({ directory: folder }, `credentials of ${host} made in ${folder}; copy it there, for --tls`);
+    tell(
+      { directory: folder },
+      `credentials of ${host} made in ${folder}; copy it there, for --tls`,
+    );
   }
 } catch (error) {
   const record = toErrorRecord(error);

@@ -107,7 +107,8 @@ export class RunningVm {
       this.runState = "running";
     });
     monitor.on("SHUTDOWN", ({ data }) => {
-      if (data.reason !== "host-signal" && data.reason !== "host-error") this.ending = true;
+      // Powered off, or ended by somebody's order; a guest's panic is no order.
+      this.ending ||= !["host-error", "guest-panic"].includes(data.reason);
     });
     void monitor.closed.then(() => {
       this.#monitor = undefined;

@@ -36,8 +36,8 @@ export class Vms {
   readonly #crashed = new Map<string, Crashed>();
   /** Names of VMs that are being started: taken, but not there yet. */
   readonly #starting = new Set<string>();
-  /** Called with the name of a VM whose QEMU ended. */
-  onEnded: (name: string) => void = () => {};
+  /** Of VMs that ended: settled when their files are gone and their names free. */
+  readonly #endings = new Map<string, Promise<void>>();
 
   constructor(options: { runtimeDirectory: string; clock: Clock; log: Logger }) {
     this.#directory = join(options.runtimeDirectory, "vms");
@@ -90,7 +90,9 @@ export class Vms {
       await vm.refresh();
       return vm;
     } catch (error) {
-      await rm(runtimeDirectory, { recursive: true, force: true });
+      // Only then is it certain that no QEMU uses the files.
+      if (error instanceof GodwitError && error.code === "QEMU_START")
+        await this.#removeFiles(name);
       throw error;
     } finally {
       this.#starting.delete(name);
@@ -134,6 +136,7 @@ export class Vms {
   /** Ends QEMU, whatever the guest does, and removes its files. Also removes what a crash left. */
   async discard(name: string): Promise<void> {
     await this.#running.get(name)?.end();
+    await this.#endings.get(name);
     this.#crashed.delete(name);
     await this.#removeFiles(name);
   }
@@ -149,6 +152,7 @@ export class Vms {
 
   /** Lets go of all VMs; they run on. */
   async close(): Promise<void> {
+    await Promise.all(this.#endings.values());
     await Promise.all(Array.from(this.#running.values(), (vm) => vm.close()));
     this.#running.clear();
   }
@@ -169,7 +173,10 @@ export class Vms {
   #watch(record: LaunchedVm): RunningVm {
     const { name } = record.definition;
     const vm = new RunningVm(record, this.#clock, {
-      ended: (inOrder) => void this.#ended(record, inOrder),
+      ended: (inOrder) => {
+        const ending = this.#ended(record, inOrder).finally(() => this.#endings.delete(name));
+        this.#endings.set(name, ending);
+      },
       log: (line) => this.#log.warn({ vm: name }, line),
     });
     this.#running.set(name, vm);
@@ -180,23 +187,26 @@ export class Vms {
     const { name } = record.definition;
     this.#running.delete(name);
     this.#log.info({ vm: name, pid: record.pid, inOrder }, "VM ended");
-    // Its name is free again only when its files are gone.
     this.#starting.add(name);
     try {
       if (inOrder) await this.#removeFiles(name);
       else await this.#noteCrash(record, "QEMU ended unexpectedly");
+    } catch (error) {
+      this.#log.error({ vm: name, error: String(error) }, "cannot remove a VM's files");
     } finally {
       this.#starting.delete(name);
     }
-    this.onEnded(name);
   }
 
   async #noteCrash(record: LaunchedVm, what: string): Promise<void> {
     const { name } = record.definition;
+    // At once, so that there is no time at which it seems never to have been.
+    const advice = `remove it with \`godwit discard ${name}\``;
+    this.#crashed.set(name, { record, note: `${what}; ${advice}` });
     const tail = await logTail(record.logPath);
     const words = tail === "" ? "it said nothing" : `its last words: ${tail}`;
-    const note = `${what}; ${words}. Remove it with \`godwit discard ${name}\``;
-    this.#crashed.set(name, { record, note });
+    const note = `${what}; ${advice}; ${words}`;
+    if (this.#crashed.has(name)) this.#crashed.set(name, { record, note });
   }
 
   async #removeFiles(name: string): Promise<void> {
@@ -226,4 +236,3 @@ export function describeVm(record: LaunchedVm, state: string): Vm {
     logPath: record.logPath,
   };
 }
-

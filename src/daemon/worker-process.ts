@@ -5,12 +5,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import type { Socket } from "node:net";
-import type { ErrorRecord } from "../base/index.ts";
 import type { Clock } from "../io/index.ts";
-import type { FromWorker, Job, ToWorker } from "../migrate/job.ts";
+import type { FromWorker, Job, ToWorker } from "../migrate/index.ts";
+import { noteWorker } from "./orphans.ts";
 
 export interface WorkerOptions {
   readonly workerPath: string;
+  /** Where running workers are noted (orphans.ts). */
+  readonly workersDirectory: string;
   /** Receives what the worker prints; created, mode 0600. */
   readonly logPath: string;
   readonly clock: Clock;
@@ -22,7 +24,7 @@ export interface WorkerHandlers {
   readonly ended: (how: string) => void;
 }
 
-/** After `finished`, or after the channel is closed, a worker has this long to end. */
+/** After `finished` a worker has this long to end. */
 const exitMs = 15_000;
 
 export class WorkerProcess {
@@ -43,9 +45,12 @@ export class WorkerProcess {
     } finally {
       closeSync(log);
     }
+    const { pid } = this.#child;
+    const forget = pid === undefined ? () => {} : noteWorker(options.workersDirectory, pid);
     const ended = (how: string): void => {
       if (this.#ended) return;
       this.#ended = true;
+      forget();
       this.#stopDeadline();
       handlers.ended(how);
     };
@@ -84,14 +89,10 @@ export class WorkerProcess {
     if (this.#child.connected) this.#child.send(message, () => {});
   }
 
-  refuse(error: ErrorRecord): void {
-    this.send({ type: "vm-refused", error });
-  }
-
   /** Closes the channel: the worker gives up what is not handed over, completes what is, and ends. */
   disconnect(): void {
     if (this.#child.connected) this.#child.disconnect();
-    this.#expectEnd();
+    this.#child.unref();
   }
 
   kill(): void {

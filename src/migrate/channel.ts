@@ -110,7 +110,11 @@ export class FrameChannel {
     this.#socket?.uncork();
   }
 
-  /** Sends what was queued, then ends; resolves when all is out or the peer is gone, at the latest after `ms`. */
+  /**
+   * Sends what was queued, then ends; resolves when the peer has ended too, at the latest after `ms`. Until then what it
+   * still sends is read and dropped: closing with bytes unread would reset the connection, and the peer would lose our
+   * last words.
+   */
   async finish(ms: number): Promise<void> {
     const socket = this.#socket;
     this.#lost = true;
@@ -118,11 +122,11 @@ export class FrameChannel {
     if (socket === undefined || socket.destroyed) return;
     await new Promise<void>((resolve) => {
       const stop = this.#clock.after(ms, resolve);
-      socket.once("close", resolve);
-      socket.end(() => {
+      socket.once("close", () => {
         stop();
         resolve();
       });
+      socket.end();
     });
     socket.destroy();
   }

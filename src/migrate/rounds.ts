@@ -64,7 +64,7 @@ export class RoundPlanner {
     const last = this.#last;
     this.#last = round;
     const expectedDowntimeMs = this.expectedDowntimeMs(round.dirtyBytes, bytesPerMs);
-    if (last === undefined || round.index < 2) {
+    if (round.index < 2) {
       return {
         decision: { type: "go-on" },
         expectedDowntimeMs,
@@ -72,10 +72,12 @@ export class RoundPlanner {
         stalled: false,
       };
     }
-    const roundMs = Math.max(1, round.startMs - last.startMs);
-    const dirtyBytesPerSecond = (round.dirtyBytes / roundMs) * 1000;
+    // QEMU may tell of its first round before the stream has begun here: then the second is the first that is known.
+    const roundMs = last === undefined ? undefined : Math.max(1, round.startMs - last.startMs);
+    const dirtyBytesPerSecond =
+      roundMs === undefined ? undefined : (round.dirtyBytes / roundMs) * 1000;
     const shrank = round.dirtyBytes <= this.#smallestDirtyBytes * shrinkShare;
-    const recovers = round.dirtyBytes <= last.dirtyBytes * shrinkShare;
+    const recovers = last !== undefined && round.dirtyBytes <= last.dirtyBytes * shrinkShare;
     if (shrank) this.#roundsWithoutShrinking = 0;
     else if (!recovers) this.#roundsWithoutShrinking++;
     this.#smallestDirtyBytes = Math.min(this.#smallestDirtyBytes, round.dirtyBytes);
@@ -98,7 +100,7 @@ export class RoundPlanner {
   #decide(
     round: Round,
     expectedMs: number,
-    dirtyBytesPerSecond: number,
+    dirtyBytesPerSecond: number | undefined,
     bytesPerMs: number,
     stalled: boolean,
   ): Decision {
@@ -117,7 +119,7 @@ export class RoundPlanner {
       return { type: "go-on" };
     }
     const why =
-      `rounds no longer shrink: the guest dirties ${mebibytes(dirtyBytesPerSecond)} MiB/s and the link carries ` +
+      `rounds no longer shrink: the guest dirties ${mebibytes(dirtyBytesPerSecond ?? 0)} MiB/s and the link carries ` +
       `${mebibytes(bytesPerMs * 1000)} MiB/s; ${rest}, more than the limit of ${limitMs} ms`;
     if (this.#options.whenStalled === "cancel") return { type: "cancel", text: why };
     return { type: "switch-over", reason: "stalled", text: why };

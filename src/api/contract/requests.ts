@@ -15,7 +15,10 @@ export const migrationId = z
 
 const absolutePath = z.string().regex(/^\/[^\0]*$/, "must be an absolute path");
 const port = z.int().min(1).max(65535);
-const duration = z.int().min(0).max(7 * 24 * 3600 * 1000);
+const duration = z
+  .int()
+  .min(0)
+  .max(7 * 24 * 3600 * 1000);
 
 export const startVm = z.strictObject({
   /** YAML or JSON text of a VM definition (docs/vm-definition.schema.json). */
@@ -60,7 +63,8 @@ const target = {
   host: z.string().min(1).max(255).meta({ description: "Name or address of the destination." }),
   port: port.default(7470),
   insecure: z.boolean().default(false).meta({
-    description: "Allow plain TCP to another machine: anyone on the way can read and change memory.",
+    description:
+      "Allow plain TCP to another machine: anyone on the way can read and change memory.",
   }),
   options: migrateOptions.default({}),
 };

@@ -13,8 +13,7 @@ export interface RouteContract {
   readonly stream?: true;
 }
 
-const listOf = <T extends z.ZodType>(key: string, item: T): z.ZodType =>
-  z.looseObject({ [key]: z.array(item) });
+const listOf = (key: string, item: z.ZodType): z.ZodType => z.looseObject({ [key]: z.array(item) });
 
 export const contract = {
   getHost: { summary: "The daemon and its host", reply: reply.host },

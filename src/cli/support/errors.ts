@@ -21,7 +21,8 @@ export class SilentFailure extends Error {
 
 /** Only where a message does not say itself what to do. */
 const adviceByCode: Readonly<Partial<Record<ErrorCode, string>>> = {
-  DEFINITION_INVALID: "docs/vm-definition.schema.json tells every key; editors can check against it",
+  DEFINITION_INVALID:
+    "docs/vm-definition.schema.json tells every key; editors can check against it",
   PEER_LOST: "check that the daemon of the other host runs and that its port can be reached",
   TLS: "each host needs files from the same authority: `godwit tls init`, `godwit tls issue`",
 };

@@ -66,4 +66,3 @@ export function requestOptions(given: Given): MigrateRequestOptions {
 export function parseTarget(text: string): HostPort {
   return option("--to", (value) => parseHostPort(value, migrationPortDefault))(text);
 }
-

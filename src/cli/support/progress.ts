@@ -72,20 +72,27 @@ function outlook({ expectedDowntimeMs, etaMs, stalled }: Progress): string {
   return `${downtime}${eta}`;
 }
 
-function destinationLines({ wireBytes, bytesPerSecond, memoryBytes }: Progress): string[] {
-  const received = `received ${formatBytes(wireBytes)} at ${formatRate(bytesPerSecond)}`;
-  return [memoryBytes > 0 ? `${received}, memory ${formatBytes(memoryBytes)}` : received];
+/** The destination does not see rounds; what it wrote to QEMU is what arrived, unpacked. */
+function destinationLines(progress: Progress): string[] {
+  const { memoryBytes } = progress;
+  const memory = memoryBytes > 0 ? `, memory ${formatBytes(memoryBytes)}` : "";
+  return [`received ${formatBytes(progress.streamBytes)}${memory}`];
 }
 
 /** One line, for logs and pipes. */
 export function progressLine({ vm, progress }: Migration): string {
   if (progress === undefined) return `${vm}: connecting`;
-  const { wireBytes, bytesPerSecond, remainingBytes, expectedDowntimeMs, role } = progress;
-  const moved = `${role === "source" ? "sent" : "received"} ${formatBytes(wireBytes)} at ${formatRate(bytesPerSecond)}`;
-  const rest = role === "source" ? `, ${formatBytes(remainingBytes)} left` : "";
+  const { wireBytes, bytesPerSecond, remainingBytes, expectedDowntimeMs } = progress;
+  if (progress.role === "destination") {
+    return `${vm}: ${phaseText(progress)}, received ${formatBytes(progress.streamBytes)}`;
+  }
+  const sent = `sent ${formatBytes(wireBytes)} at ${formatRate(bytesPerSecond)}`;
+  const rest = `${formatBytes(remainingBytes)} left`;
   const downtime =
-    expectedDowntimeMs === undefined ? "" : `, downtime would be ${formatDuration(expectedDowntimeMs)}`;
-  return `${vm}: ${phaseText(progress)}, ${moved}${rest}${downtime}`;
+    expectedDowntimeMs === undefined
+      ? ""
+      : `, downtime would be ${formatDuration(expectedDowntimeMs)}`;
+  return `${vm}: ${phaseText(progress)}, ${sent}, ${rest}${downtime}`;
 }
 
 function clip(line: string, widthMax: number): string {

@@ -18,31 +18,36 @@ export function createScreen(output: Output, nowMs: () => number): Screen {
 
 class Terminal implements Screen {
   readonly #output: Output;
-  #height = 0;
+  /** What is drawn now, below everything else. */
+  #block: readonly string[] = [];
 
   constructor(output: Output) {
     this.#output = output;
   }
 
   progress(migration: Migration): void {
-    const lines = progressBlock(migration, Math.max(20, (this.#output.columns ?? 80) - 1));
-    this.#output.write(`${this.#erase()}${lines.join("\n")}\n`);
-    this.#height = lines.length;
+    // Some terminals say that they have 0 columns.
+    const width = Math.max(40, (this.#output.columns || 80) - 1);
+    this.#draw("", progressBlock(migration, width));
   }
 
   line(text: string): void {
-    this.#output.write(`${this.#erase()}${text}\n`);
-    this.#height = 0;
+    this.#draw(`${text}\n`, this.#block);
   }
 
   clear(): void {
-    this.#output.write(this.#erase());
-    this.#height = 0;
+    this.#draw("", []);
+  }
+
+  #draw(above: string, block: readonly string[]): void {
+    const lines = block.map((line) => `${line}\n`).join("");
+    this.#output.write(`${this.#erase()}${above}${lines}`);
+    this.#block = block;
   }
 
   /** Cursor up to the block's first line, then everything below is cleared. */
   #erase(): string {
-    return this.#height === 0 ? "" : `\x1b[${this.#height}A\x1b[0J`;
+    return this.#block.length === 0 ? "" : `\x1b[${this.#block.length}A\x1b[0J`;
   }
 }
 

@@ -13,8 +13,8 @@ export function summary(migration: Migration): string {
   const words = [headline(migration)];
   if (text !== "") words.push(text);
   if (error !== undefined && !text.includes(error.message)) words.push(error.message);
-  if (report !== undefined && (state === "done" || report.wireBytes > 0)) {
-    words.push(indent(reportText(report)));
+  if (report !== undefined && !["failed", "cancelled"].includes(state)) {
+    words.push(indent(reportText(report, migration.role)));
   }
   return words.join("\n");
 }
@@ -37,29 +37,38 @@ function headline({ state, vm, peer, role }: Migration): string {
     case "interrupted":
       return `${vm}: the migration ${there} was interrupted`;
     default:
-      return `${vm}: ${state satisfies never}`;
+      // A newer daemon's word.
+      return `${vm}: ${String(state satisfies never)}`;
   }
 }
 
-/** The figures, one to a line; what is not known is left out. */
-export function reportText(report: Report): string {
-  const { totalMs, downtimeMs, rounds, wireBytes, memoryBytes } = report;
-  const share =
-    memoryBytes > 0 ? ` for ${formatBytes(memoryBytes)} of memory (${percent(wireBytes, memoryBytes)})` : "";
-  const rate = totalMs > 0 ? formatRate((wireBytes / totalMs) * 1000) : undefined;
+/** The figures, one to a line; what is not known, or not seen from this end, is left out. */
+export function reportText(report: Report, role: Migration["role"]): string {
+  const { totalMs, downtimeMs, rounds } = report;
   return facts([
     ["total time", formatDuration(totalMs)],
     ["downtime", downtimeMs === undefined ? undefined : formatDuration(downtimeMs)],
-    ["rounds", formatCount(rounds)],
-    ["sent", `${formatBytes(wireBytes)}${share}`],
-    ["mean rate", rate],
-    ["pages", pagesText(report)],
+    ...(role === "source"
+      ? [["rounds", formatCount(rounds)] as const, ...sentFacts(report)]
+      : [["received", formatBytes(report.streamBytes)] as const]),
+    ["pages", pagesText(report, role)],
     ["verified", verifiedText(report)],
   ]);
 }
 
-function pagesText({ pageCount, zeroCount, droppedCount, staleFetchedCount }: Report): string {
-  const parts = [`${formatCount(pageCount)} sent`, `${formatCount(zeroCount)} of them zero`];
+function sentFacts({ totalMs, wireBytes, memoryBytes }: Report) {
+  const memory = `${formatBytes(memoryBytes)} of memory (${percent(wireBytes, memoryBytes)})`;
+  const rate = totalMs > 0 ? formatRate((wireBytes / totalMs) * 1000) : undefined;
+  return [
+    ["sent", `${formatBytes(wireBytes)}${memoryBytes > 0 ? ` for ${memory}` : ""}`],
+    ["mean rate", rate],
+  ] as const;
+}
+
+function pagesText(report: Report, role: Migration["role"]): string {
+  const { pageCount, zeroCount, droppedCount, staleFetchedCount } = report;
+  const verb = role === "source" ? "sent" : "received";
+  const parts = [`${formatCount(pageCount)} ${verb}`, `${formatCount(zeroCount)} of them zero`];
   if (droppedCount > 0) parts.push(`${formatCount(droppedCount)} left out`);
   if (staleFetchedCount > 0) parts.push(`${formatCount(staleFetchedCount)} fetched at the end`);
   return parts.join(", ");

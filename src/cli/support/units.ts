@@ -53,7 +53,8 @@ export function parseBandwidth(text: string): number {
   }
   const perUnit = unit === "B" ? 1 : 1 / 8;
   const bytesPerSecond = Math.round(Number(match[1]) * prefix * perUnit);
-  if (bytesPerSecond < 1) throw new UsageError(`"${text}" is less than a byte a second`, "use more");
+  if (bytesPerSecond < 1)
+    throw new UsageError(`"${text}" is less than a byte a second`, "use more");
   return bytesPerSecond;
 }
 

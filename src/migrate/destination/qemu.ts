@@ -39,6 +39,8 @@ export class DestinationQemu {
         `the destination QEMU is in state ${status}: start it with -S -incoming defer`,
       );
     }
+    // In this state `stop` means: do not run by yourself once all is loaded. As -S does, which may have been forgotten.
+    await this.qmp.execute("stop");
     const known = await this.qmp.execute("query-migrate-capabilities");
     const capabilities = known
       .filter(
@@ -66,10 +68,8 @@ export class DestinationQemu {
     const { running, status } = await this.qmp.execute("query-status");
     // A VM that runs now may run at the source as well: only -S keeps the two apart.
     if (running) {
-      throw new GodwitError(
-        "CONFLICT",
-        "the destination VM started by itself: start its QEMU with -S",
-      );
+      await this.qmp.execute("stop");
+      throw new GodwitError("CONFLICT", "the destination VM started by itself; it is stopped again");
     }
     if (status === "inmigrate")
       throw new GodwitError("MIGRATION_FAILED", "QEMU still waits for state");

@@ -111,7 +111,7 @@ export class SourceSession {
       readPages: (block, page, targets) => this.#memory?.readPagesNow(block, page, targets),
       events: {
         began: (head) => this.#began(head),
-        failed: (error) => this.#dispatch({ type: "failed", error: toErrorRecord(error) }),
+        failed: (error) => this.#failed(error),
         ended: () => this.#streamEnded(),
       },
     });
@@ -203,7 +203,9 @@ export class SourceSession {
     this.#faults.arrived(`phase:${phase}`);
   }
 
+  /** Something here. Once QEMU has let go nothing here matters any more, such as QEMU closing its stream. */
   #failed(error: unknown): void {
+    if (this.#state.phase === "handover" && this.#state.letGo) return;
     this.#dispatch({ type: "failed", error: toErrorRecord(error) });
   }
 
@@ -328,7 +330,9 @@ export class SourceSession {
       case "tell-handed-over":
         return this.#channel.sendControl({ type: "handed-over" });
       case "resolve-handed-over":
-        return this.#start(this.#resolve());
+        return void this.#resolve().catch((error: unknown) => {
+          this.#dispatch({ type: "failed", error: toErrorRecord(error) });
+        });
       case "tell-abort":
         return this.#channel.sendControl({ type: "abort", error: peerError(effect.error) });
       case "stop-stream":

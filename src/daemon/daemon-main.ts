@@ -1,4 +1,4 @@
-/** The daemon's process: `node src/daemon/main.ts CONFIG`, with the configuration as JSON. */
+/** The daemon's process: `node src/daemon/daemon-main.ts CONFIG`, with the configuration as JSON. */
 import { toErrorRecord } from "../base/index.ts";
 import { systemClock } from "../io/index.ts";
 import { resolveConfig } from "./config.ts";
