@@ -6,7 +6,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { Clock } from "../io/index.ts";
-import type { FromWorker, Job, ToWorker } from "../migrate/index.ts";
+import { type FromWorker, type Job, type ToWorker, workerEnvironment } from "../migrate/index.ts";
 import { noteWorker } from "./orphans.ts";
 
 export interface WorkerOptions {
@@ -41,6 +41,7 @@ export class WorkerProcess {
         detached: true,
         stdio: ["ignore", log, log, "ipc"],
         serialization: "json",
+        env: workerEnvironment(),
       });
     } finally {
       closeSync(log);

@@ -18,3 +18,4 @@ export {
 export { type JournalEntry, readJournals, removeJournal } from "./journal.ts";
 export { resolveAtDestination } from "./source/resolve.ts";
 export { checkTransport, isLoopback } from "./transport.ts";
+export { workerEnvironment } from "./worker-environment.ts";

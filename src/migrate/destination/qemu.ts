@@ -69,7 +69,10 @@ export class DestinationQemu {
     // A VM that runs now may run at the source as well: only -S keeps the two apart.
     if (running) {
       await this.qmp.execute("stop");
-      throw new GodwitError("CONFLICT", "the destination VM started by itself; it is stopped again");
+      throw new GodwitError(
+        "CONFLICT",
+        "the destination VM started by itself; it is stopped again",
+      );
     }
     if (status === "inmigrate")
       throw new GodwitError("MIGRATION_FAILED", "QEMU still waits for state");
