@@ -12,6 +12,8 @@ const arrivalSchema = z.object({
   name: z.string(),
   migrationId: z.string(),
   sourceHost: z.string(),
+  /** False when the VM was paused at the source. */
+  run: z.boolean().default(true),
   phase: z.enum(["arriving", "kept"]),
   sinceWallMs: z.number(),
   vm: z.object({
@@ -26,6 +28,7 @@ export interface Arrival {
   readonly name: string;
   readonly migrationId: string;
   readonly sourceHost: string;
+  readonly run: boolean;
   readonly phase: "arriving" | "kept";
   readonly sinceWallMs: number;
   readonly vm: PreparedVm;

@@ -46,7 +46,8 @@ export class Kept {
       await this.discard(arrival);
       return "discarded";
     }
-    await this.run(arrival);
+    if (arrival.run) await this.run(arrival);
+    else await this.#arrivals.delete(arrival.name);
     return "running";
   }
 

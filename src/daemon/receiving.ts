@@ -180,7 +180,8 @@ export class Receiving {
       );
     }
     vms.checkFree(name);
-    const noted = { name, migrationId, sourceHost, phase: "arriving" as const };
+    const { run } = message;
+    const noted = { name, migrationId, sourceHost, run, phase: "arriving" as const };
     const waiting = expectations.take(name);
     if (waiting !== undefined) {
       const { qmpPath, pid } = waiting;

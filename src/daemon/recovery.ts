@@ -91,7 +91,8 @@ export function recoverByQemu(clock: Clock): Recover {
 
 function describe(journal: Journal, status: string, run: string): Recovered {
   const { vmName } = journal;
-  if (status === "completed" || run === "postmigrate") {
+  // A VM that runs again after `completed` was started here by somebody: then it is not the destination's.
+  if (status === "completed" && run !== "running") {
     return {
       outcome: "handed-over",
       text: `${vmName} had been handed over to ${formatHostPort(journal)}; check that it runs there. Here it stays stopped`,

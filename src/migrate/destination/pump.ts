@@ -78,6 +78,10 @@ export class DestinationPump {
 
   /** Takes the connection to the waiting QEMU. */
   open(socket: Socket): void {
+    if (this.#stopped) {
+      socket.destroy();
+      return;
+    }
     this.#socket = socket;
     socket.on("data", (bytes: Uint8Array) => this.#guard(() => this.#returnPath.push(bytes)));
     socket.on("error", (error) => this.#fail(`QEMU refused the stream: ${error.message}`));

@@ -72,6 +72,7 @@ export class DestinationSession {
   #events: DestinationEvent[] = [];
   #dispatching = false;
   #offer: OfferMessage | undefined;
+  #vmPrepared: Promise<PreparedVm> | undefined;
   #vm: PreparedVm | undefined;
   #qemu: DestinationQemu | undefined;
   #chunkBytes = 0;
@@ -267,12 +268,14 @@ export class DestinationSession {
   }
 
   async #prepareVm(): Promise<void> {
-    const vm = await this.#host.prepareVm(this.#offer as OfferMessage);
+    this.#vmPrepared = this.#host.prepareVm(this.#offer as OfferMessage);
+    const vm = await this.#vmPrepared;
+    // Given up while QEMU started: `#discardVm` ends it.
+    if (this.#state.phase !== "preparing") return;
     this.#vm = vm;
     const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
     this.#qemu = new DestinationQemu(qmp, this.#clock);
     void qmp.closed.then(() => this.#monitorClosed(vm));
-    // It may have been given up while QEMU started: then it is ended by the discard that follows or waits.
     this.#pump.open(await this.#qemu.open(this.#streamPath()));
     this.#dispatch({ type: "vm-prepared" });
   }
@@ -325,7 +328,7 @@ export class DestinationSession {
 
   async #discardVm(): Promise<void> {
     this.#pump.stop();
-    const vm = this.#vm;
+    const vm = await this.#vmPrepared?.catch(() => undefined);
     if (vm?.launched === true && vm.pid !== undefined && vm.startTimeTicks !== undefined) {
       const identity = { pid: vm.pid, startTimeTicks: vm.startTimeTicks };
       await killProcess(identity, { clock: this.#clock, graceMs: 0 });

@@ -109,6 +109,10 @@ export class SourcePump implements StreamSink {
 
   /** Takes the connection that QEMU made to us. */
   open(accepted: Socket): void {
+    if (this.#stopped) {
+      accepted.destroy();
+      return;
+    }
     const socket = adoptSocket(accepted, this.receiver);
     this.#socket = socket;
     socket.on("error", (error) =>

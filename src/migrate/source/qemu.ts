@@ -139,7 +139,7 @@ export class SourceQemu {
       const status = (await this.query()).status ?? "none";
       const { status: runState, running } = await this.qmp.execute("query-status");
       const idle = ["none", "completed", "failed", "cancelled"].includes(status);
-      if (idle && running === this.wasRunning) return await this.#restore();
+      if (idle && running === this.wasRunning) return await this.restore();
       // It has let go: whoever has the other copy may run it.
       if (status === "completed" && runState === "postmigrate" && this.#began) {
         throw new GodwitError("CONFLICT", "the source QEMU has completed the migration");
@@ -150,7 +150,8 @@ export class SourceQemu {
     }
   }
 
-  async #restore(): Promise<void> {
+  /** Puts back what `configure` changed; a second time it does nothing. */
+  async restore(): Promise<void> {
     await this.#setParameters(this.#parameters);
     await this.#setCapabilities(this.#capabilities);
     this.#parameters = {};

@@ -75,6 +75,7 @@ export class SourceSession {
   #head: StreamHead | undefined;
   #hints: RandomHints | undefined;
   #server: Server | undefined;
+  #streamStart: Promise<void> = Promise.resolve();
   #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
 
   constructor(job: SendJob, host: SourceHost, clock: Clock) {
@@ -135,6 +136,9 @@ export class SourceSession {
       this.#state = { ...this.#state, phase: "failed", error: toErrorRecord(error) };
     }
     stopProgress();
+    // Given up before it began, nothing else has put QEMU's settings back.
+    const stays = this.#state.phase === "failed" || this.#state.phase === "cancelled";
+    if (stays) await this.#qemu?.restore().catch(() => {});
     await this.#close();
     return this.#outcome();
   }
@@ -313,7 +317,8 @@ export class SourceSession {
       case "offer":
         return this.#start(this.#offer());
       case "start-stream":
-        return this.#start(this.#startStream());
+        this.#streamStart = this.#startStream();
+        return this.#start(this.#streamStart);
       case "report-round":
         return this.statistics.roundBegan(effect.round, effect.status);
       case "say":
@@ -398,7 +403,9 @@ export class SourceSession {
     await new Promise<void>((resolve) => {
       server.listen(path, resolve);
     });
-    await this.#qemu?.migrateTo(path);
+    // It may have been given up meanwhile.
+    if (this.#state.phase === "setup") await this.#qemu?.migrateTo(path);
+    else server.close();
   }
 
   async #forceSwitchover(): Promise<void> {
@@ -449,6 +456,8 @@ export class SourceSession {
   }
 
   async #ensureResumed(): Promise<void> {
+    // A `migrate` under way would begin after what is undone here.
+    await this.#streamStart.catch(() => {});
     await this.#qemu?.ensureResumed();
     this.#dispatch({ type: "source-resumed" });
   }
