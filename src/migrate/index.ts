@@ -14,6 +14,7 @@ export {
   type SendJob,
   type ToWorker,
   type TransportOptions,
+  workerArguments,
 } from "./job.ts";
 export { type JournalEntry, readJournals, removeJournal } from "./journal.ts";
 export { resolveAtDestination } from "./source/resolve.ts";

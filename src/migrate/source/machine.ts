@@ -372,7 +372,8 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "peer-lost":
       if (state.peerLost) return stay(state);
       return stay(
-        { ...state, peerLost: true, error: event.error },
+        // What the destination said before it closed the connection tells more than the loss.
+        { ...state, peerLost: true, error: state.error ?? event.error },
         state.letGo ? [{ type: "resolve-handed-over" }] : [],
       );
     case "failed":

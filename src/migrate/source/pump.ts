@@ -269,12 +269,16 @@ export class SourcePump implements StreamSink {
   /** Bodies are filled straight from guest memory, a batch at a time, with a few batches on their way. */
   async #sendStale(skip: SkipMap): Promise<void> {
     const underWay: Promise<void>[] = [];
+    // Used again: fresh ones for each batch would pile up until the next collection of garbage.
+    const free: Buffer[] = [];
     for (const batch of skip.staleBatches(staleBatchPages)) {
       const header = emptyHeader(batch.block.index);
       header.pageCount = batch.pages.length;
       header.bodyBytes = batch.pages.length * pageRecordBytes;
-      const body = this.#staleBody(batch.block.name, batch.pages);
-      underWay.push(new Promise((resolve) => this.#sendBatch(header, [body], resolve)));
+      const buffer = free.pop() ?? Buffer.allocUnsafeSlow(staleBatchPages * pageRecordBytes);
+      const body = this.#staleBody(buffer, batch.block.name, batch.pages);
+      const sent = new Promise<void>((resolve) => this.#sendBatch(header, [body], resolve));
+      underWay.push(sent.then(() => void free.push(buffer)));
       this.staleFetchedCount += batch.pages.length;
       if (underWay.length >= staleBatchesUnderWay) await underWay.shift();
     }
@@ -283,8 +287,8 @@ export class SourcePump implements StreamSink {
   }
 
   /** `pages` ascend; neighbours are read at once. */
-  #staleBody(block: string, pages: readonly number[]): Buffer {
-    const body = Buffer.allocUnsafe(pages.length * pageRecordBytes);
+  #staleBody(buffer: Buffer, block: string, pages: readonly number[]): Buffer {
+    const body = buffer.subarray(0, pages.length * pageRecordBytes);
     const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     let run: Uint8Array[] = [];
     for (const [i, page] of pages.entries()) {

@@ -76,6 +76,7 @@ export class SourceSession {
   #hints: RandomHints | undefined;
   #server: Server | undefined;
   #streamStart: Promise<void> = Promise.resolve();
+  #handingOver: Promise<void> = Promise.resolve();
   #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
 
   constructor(job: SendJob, host: SourceHost, clock: Clock) {
@@ -331,7 +332,8 @@ export class SourceSession {
       case "verify":
         return this.#start(this.#verify());
       case "hand-over":
-        return this.#start(this.#handOver());
+        this.#handingOver = this.#handOver();
+        return this.#start(this.#handingOver);
       case "tell-handed-over":
         return this.#channel.sendControl({ type: "handed-over" });
       case "resolve-handed-over":
@@ -485,6 +487,8 @@ export class SourceSession {
     await this.#qemu?.qmp[Symbol.asyncDispose]();
     const { runtimeDirectory, migrationId } = this.job;
     await rm(join(runtimeDirectory, `${migrationId}.sock`), { force: true });
+    // A note must not be written after it was removed.
+    await this.#handingOver.catch(() => {});
     if (this.#state.phase !== "unconfirmed") await removeJournal(runtimeDirectory, migrationId);
   }
 
