@@ -7,8 +7,14 @@ import { once } from "node:events";
 import type { Server, Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { GodwitError } from "../../src/base/index.ts";
-import { systemClock } from "../../src/io/index.ts";
-import { defaultMigrateOptions, type FromWorker, type ToWorker } from "../../src/migrate/index.ts";
+import { sleep, systemClock } from "../../src/io/index.ts";
+import {
+  defaultMigrateOptions,
+  type FromWorker,
+  type ToWorker,
+  workerArguments,
+  workerEnvironment,
+} from "../../src/migrate/index.ts";
 import { Worker } from "../../test/e2e/harness.ts";
 import { atExit } from "../at-exit.ts";
 import type { NetworkPair, Side } from "../netns.ts";
@@ -16,6 +22,8 @@ import { type Case, type Measured, passCount, type Stage } from "./case.ts";
 
 const script = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
 const workerPath = script("../../src/migrate/worker.ts");
+/** A worker does not say when it has loaded its program. */
+const warmUpMs = 2000;
 const transport = { tlsDirectory: undefined, insecure: true };
 
 export const godwitCase: Case = { name: "godwit", destination: "waiting", run: migrate };
@@ -23,21 +31,28 @@ export const godwitCase: Case = { name: "godwit", destination: "waiting", run: m
 async function migrate(stage: Stage): Promise<Measured> {
   const { source, destination, link, settings, directory } = stage;
   await using processes = new Processes(link);
-  const receiver = Promise.withResolvers<Worker>();
-  const port = await processes.listen((socket) => {
-    const worker = processes.worker("b", (message, send) => {
+  const startReceiver = (): Worker =>
+    processes.worker("b", (message, send) => {
       if (message.type !== "prepare-vm") return;
       const { pid, startTimeTicks, migrationQmpPath: qmpPath } = destination.vm;
       send({ type: "vm-prepared", vm: { qmpPath, pid, startTimeTicks, launched: true } });
     });
+  const startSender = (): Worker => processes.worker("a", () => {});
+  const spares = settings.warmWorkers ? { a: startSender(), b: startReceiver() } : undefined;
+  if (spares !== undefined) await sleep(systemClock, warmUpMs);
+  const receiver = Promise.withResolvers<Worker>();
+  const port = await processes.listen((socket) => {
+    const worker = spares?.b ?? startReceiver();
     const job = { kind: "receive", peerAddress: "bench", transport, runtimeDirectory: directory };
     worker.child.send({ type: "start", job }, socket, { keepOpen: false });
     receiver.resolve(worker);
   });
   const wireBytes = await link.wireBytes();
   const startMs = systemClock.wallMs();
-  const sender = processes.worker("a", () => {});
-  const stopBound = systemClock.after(settings.boundMs, () => sender.cancel());
+  const sender = spares?.a ?? startSender();
+  const stopBound = systemClock.after(settings.boundMs, () => {
+    if (source.found("STOP") === undefined) sender.cancel();
+  });
   sender.child.send({
     type: "start",
     job: {
@@ -116,7 +131,7 @@ class Processes implements AsyncDisposable {
     side: Side,
     onMessage: (message: FromWorker, send: (message: ToWorker) => void) => void,
   ): Worker {
-    const child = this.#spawn(side, [workerPath]);
+    const child = this.#spawn(side, [...workerArguments, workerPath]);
     return new Worker(child, (message) => onMessage(message, (answer) => child.send(answer)));
   }
 
@@ -128,7 +143,10 @@ class Processes implements AsyncDisposable {
 
   #spawn(side: Side, args: readonly string[]): ChildProcess {
     const [command, words] = this.#link.inside(side, process.execPath, args);
-    const child = spawn(command, words, { stdio: ["ignore", "inherit", "inherit", "ipc"] });
+    const child = spawn(command, words, {
+      env: workerEnvironment(),
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
     this.#children.push(child);
     return child;
   }

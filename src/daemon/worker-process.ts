@@ -6,7 +6,13 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { Clock } from "../io/index.ts";
-import { type FromWorker, type Job, type ToWorker, workerEnvironment } from "../migrate/index.ts";
+import {
+  type FromWorker,
+  type Job,
+  type ToWorker,
+  workerArguments,
+  workerEnvironment,
+} from "../migrate/index.ts";
 import { noteWorker } from "./orphans.ts";
 
 export interface WorkerOptions {
@@ -37,7 +43,7 @@ export class WorkerProcess {
     this.#clock = options.clock;
     const log = openSync(options.logPath, "a", 0o600);
     try {
-      this.#child = spawn(process.execPath, [options.workerPath], {
+      this.#child = spawn(process.execPath, [...workerArguments, options.workerPath], {
         detached: true,
         stdio: ["ignore", log, log, "ipc"],
         serialization: "json",

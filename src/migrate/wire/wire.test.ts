@@ -103,7 +103,7 @@ test("frames arrive whole and equal however the bytes are split", () => {
       (list, cuts) => {
         const parts: Buffer[] = [encodePreamble()];
         list.forEach(({ type, body }, i) => {
-          parts.push(frame(plainHeader(type as FrameType, body.length, i), body));
+          parts.push(frame(plainHeader(type, body.length, i), body));
         });
         const bytes = Buffer.concat(parts);
         const { decoder, seen } = collector();
