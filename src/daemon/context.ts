@@ -6,6 +6,7 @@ import type { Expectations } from "./expectations.ts";
 import type { Kept } from "./kept.ts";
 import type { Logger } from "./log.ts";
 import type { Migrations } from "./migrations.ts";
+import type { SpareWorker } from "./spare-worker.ts";
 import type { Vms } from "./vms.ts";
 
 export interface Context {
@@ -16,6 +17,7 @@ export interface Context {
   /** Of the workers' output. */
   readonly logDirectory: string;
   readonly workersDirectory: string;
+  readonly spare: SpareWorker;
   readonly vms: Vms;
   readonly arrivals: Arrivals;
   readonly kept: Kept;

@@ -33,6 +33,7 @@ import { type Recover, recoverJournal, recoverWithPeer } from "./recovery.ts";
 import { Sending } from "./sending.ts";
 import { createServer } from "./server.ts";
 import { Service } from "./service.ts";
+import { SpareWorker } from "./spare-worker.ts";
 import { Vms } from "./vms.ts";
 
 export interface DaemonOptions {
@@ -67,13 +68,15 @@ export class Daemon {
     const migrations = new Migrations({ history: this.#history, log });
     expectations.onChange = (name, expected) =>
       migrations.followers.emit({ type: "expectation", name, expected });
+    const logDirectory = join(runtimeDirectory, "logs");
     this.#context = {
       config,
       clock,
       log,
       runtimeDirectory,
-      logDirectory: join(runtimeDirectory, "logs"),
+      logDirectory,
       workersDirectory: join(runtimeDirectory, "workers"),
+      spare: new SpareWorker({ workerPath: config.workerPath, logDirectory, clock }),
       vms,
       arrivals,
       kept: new Kept({
@@ -118,6 +121,7 @@ export class Daemon {
     if (this.#context.stopping) return;
     this.#context.stopping = true;
     this.#listener.close();
+    this.#context.spare.stop();
     const workers = [...this.#sending.stop(), ...this.#receiving.stop()];
     const until = clock.nowMs() + stopMs;
     while (this.#active() > 0 && clock.nowMs() < until) await sleep(clock, 50);
@@ -160,6 +164,7 @@ export class Daemon {
     await vms.load();
     await this.#listenApi();
     this.#service.migrationAddress = await this.#listener.listen(config.listen);
+    this.#context.spare.prepare();
     log.info({ socket: config.socketPath, migrations: this.migrationAddress }, "ready");
     this.#inBackground(this.#settleLeftovers());
   }

@@ -102,7 +102,7 @@ export class Receiving {
     const { config, clock, runtimeDirectory, workersDirectory } = this.#context;
     const logPath = join(this.#context.logDirectory, `receive-${randomUUID()}.log`);
     const worker: WorkerProcess = new WorkerProcess(
-      { workerPath: config.workerPath, workersDirectory, logPath, clock },
+      { spare: this.#context.spare, workersDirectory, logPath, clock },
       {
         message: (message) => this.#message(guest, message),
         ended: (how) => this.#context.background(this.#ended(guest, how)),

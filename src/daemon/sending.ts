@@ -146,11 +146,11 @@ export class Sending {
   }
 
   #start(job: SendJob, vm: RunningVm | undefined): Migration {
-    const { config, clock, migrations, logDirectory, workersDirectory } = this.#context;
+    const { clock, migrations, logDirectory, workersDirectory } = this.#context;
     const id = job.migrationId;
     const logPath = join(logDirectory, `send-${id}.log`);
     const worker = new WorkerProcess(
-      { workerPath: config.workerPath, workersDirectory, logPath, clock },
+      { spare: this.#context.spare, workersDirectory, logPath, clock },
       {
         message: (message) => this.#message(id, message),
         ended: (how) => this.#context.background(this.#ended(id, how)),

@@ -2,24 +2,18 @@
  * One migration worker: a process of ours, spoken to over Node's IPC channel (src/migrate/job.ts). In a session of its own,
  * so that Ctrl-C in the daemon's terminal leaves it to the daemon to end it in order.
  */
-import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, openSync } from "node:fs";
+import type { ChildProcess } from "node:child_process";
 import type { Socket } from "node:net";
 import type { Clock } from "../io/index.ts";
-import {
-  type FromWorker,
-  type Job,
-  type ToWorker,
-  workerArguments,
-  workerEnvironment,
-} from "../migrate/index.ts";
+import type { FromWorker, Job, ToWorker } from "../migrate/index.ts";
 import { noteWorker } from "./orphans.ts";
+import type { SpareWorker } from "./spare-worker.ts";
 
 export interface WorkerOptions {
-  readonly workerPath: string;
+  readonly spare: SpareWorker;
   /** Where running workers are noted (orphans.ts). */
   readonly workersDirectory: string;
-  /** Receives what the worker prints; created, mode 0600. */
+  /** Receives what the worker prints. */
   readonly logPath: string;
   readonly clock: Clock;
 }
@@ -41,17 +35,7 @@ export class WorkerProcess {
 
   constructor(options: WorkerOptions, handlers: WorkerHandlers) {
     this.#clock = options.clock;
-    const log = openSync(options.logPath, "a", 0o600);
-    try {
-      this.#child = spawn(process.execPath, [...workerArguments, options.workerPath], {
-        detached: true,
-        stdio: ["ignore", log, log, "ipc"],
-        serialization: "json",
-        env: workerEnvironment(),
-      });
-    } finally {
-      closeSync(log);
-    }
+    this.#child = options.spare.take(options.logPath);
     const { pid } = this.#child;
     const forget = pid === undefined ? () => {} : noteWorker(options.workersDirectory, pid);
     const ended = (how: string): void => {

@@ -158,3 +158,20 @@ test("a decision always has words without Infinity or NaN in them", () => {
   });
   fc.assert(property);
 });
+
+test("when the first round known is the second, and its rest fits, the VM is switched over", () => {
+  const planner = new RoundPlanner({ ...options, downtimeLimitMs: 300 });
+  const { decision } = planner.roundBegan({ index: 2, dirtyBytes: 1000, startMs: 5 }, 1000);
+  assert.equal(decision.type, "switch-over");
+});
+
+test("a rest that will fit early in the round is not carried through another round", () => {
+  const planner = new RoundPlanner({ ...options, downtimeLimitMs: 300, fixedMs: 20 });
+  const begin = (index: number, dirtyBytes: number, startMs: number) =>
+    planner.roundBegan({ index, dirtyBytes, startMs }, 50_000).decision;
+  begin(1, 250_000_000, 0);
+  // 300 ms of pages left; 280 ms would fit. The guest dirties 3 MB/s, counted as 4.5: 1 MB less after 22 ms.
+  assert.deepEqual(begin(2, 15_000_000, 5000), { type: "go-on", fitsInMs: 22 });
+  // Far more than fits: the end of the round is worth waiting for.
+  assert.deepEqual(begin(3, 90_000_000, 6000), { type: "go-on" });
+});

@@ -28,6 +28,10 @@ export interface RoundOptions {
 
 /** No VM is stopped for longer than this because rounds stall: half of the switch-over's deadline. */
 const stallDowntimeMsMax = 60_000;
+/** Beyond this share of a round its end, at which what is dirty is known exactly, is worth waiting for. */
+const midRoundShareMax = 0.6;
+/** The dirty rate of a long round is an underestimate: pages written twice count once. */
+const dirtyRateMargin = 1.5;
 /** Rounds that must fail to shrink before it is called a stall: one alone may be a burst. */
 const stallRounds = 2;
 /**
@@ -37,7 +41,8 @@ const stallRounds = 2;
 const shrinkShare = 0.9;
 
 export type Decision =
-  | { readonly type: "go-on" }
+  /** `fitsInMs`: the rest is expected to fit the limit so long before this round ends that it is worth stopping then. */
+  | { readonly type: "go-on"; readonly fitsInMs?: number }
   | { readonly type: "switch-over"; readonly reason: "fits" | "stalled"; readonly text: string }
   | { readonly type: "cancel"; readonly text: string };
 
@@ -97,6 +102,20 @@ export class RoundPlanner {
     return dirtyBytes / bytesPerMs + this.#options.fixedMs;
   }
 
+  /** What is left shrinks by the link's rate less the guest's: when does it reach what fits? */
+  #fitsInMs(
+    round: Round,
+    dirtyBytesPerSecond: number | undefined,
+    bytesPerMs: number,
+  ): number | undefined {
+    if (dirtyBytesPerSecond === undefined || bytesPerMs <= 0) return undefined;
+    const shrinksBytesPerMs = bytesPerMs - (dirtyBytesPerSecond / 1000) * dirtyRateMargin;
+    const fitBytes = (this.#options.downtimeLimitMs - this.#options.fixedMs) * bytesPerMs;
+    if (shrinksBytesPerMs <= 0 || fitBytes <= 0) return undefined;
+    const inMs = Math.ceil((round.dirtyBytes - fitBytes) / shrinksBytesPerMs);
+    return inMs <= (round.dirtyBytes / bytesPerMs) * midRoundShareMax ? inMs : undefined;
+  }
+
   #decide(
     round: Round,
     expectedMs: number,
@@ -113,7 +132,10 @@ export class RoundPlanner {
         text: `${rest}: within the limit of ${limitMs} ms`,
       };
     }
-    if (!stalled || this.#options.whenStalled === "continue") return { type: "go-on" };
+    if (!stalled || this.#options.whenStalled === "continue") {
+      const fitsInMs = this.#fitsInMs(round, dirtyBytesPerSecond, bytesPerMs);
+      return fitsInMs === undefined ? { type: "go-on" } : { type: "go-on", fitsInMs };
+    }
     // A link that carries next to nothing is no time to stop the VM, whatever was asked.
     if (expectedMs > stallDowntimeMsMax && this.#options.whenStalled === "switch-over") {
       return { type: "go-on" };

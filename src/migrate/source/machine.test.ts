@@ -34,6 +34,7 @@ const error: ErrorRecord = { code: "IO", message: "something broke" };
 const deadlines: readonly SourceDeadline[] = [
   "setup",
   "total",
+  "fit",
   "prepare",
   "switchover",
   "handover",

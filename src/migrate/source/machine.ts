@@ -50,7 +50,15 @@ export const sourceFinalPhases: readonly SourcePhase[] = [
   "cancelled",
 ];
 
-export type SourceDeadline = "setup" | "total" | "prepare" | "switchover" | "handover" | "abort";
+/** `fit` is no limit: the moment in a round at which the rest is expected to fit the downtime limit. */
+export type SourceDeadline =
+  | "setup"
+  | "total"
+  | "fit"
+  | "prepare"
+  | "switchover"
+  | "handover"
+  | "abort";
 
 export interface SourceOptions extends RoundOptions {
   readonly verify: boolean;
@@ -253,7 +261,14 @@ function roundBegan(
   const status = state.planner.roundBegan(event.round, event.bytesPerMs);
   const report: SourceEffect = { type: "report-round", round: event.round, status };
   const { decision } = status;
-  if (decision.type === "go-on") return stay(state, [report]);
+  if (decision.type === "go-on") {
+    const { fitsInMs: ms } = decision;
+    const next: SourceEffect =
+      ms === undefined
+        ? { type: "clear-deadline", name: "fit" }
+        : { type: "set-deadline", name: "fit", ms };
+    return stay(state, [report, next]);
+  }
   if (decision.type === "cancel") {
     const step = abort(
       { ...state, cancelled: true },
@@ -267,6 +282,7 @@ function roundBegan(
 function prepare(state: SourceState, before: readonly SourceEffect[]): SourceStep {
   return move(state, "preparing", [
     ...before,
+    { type: "clear-deadline", name: "fit" },
     { type: "set-deadline", name: "prepare", ms: state.options.prepareMs },
     { type: "prepare" },
   ]);
@@ -320,6 +336,9 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
   switch (name) {
     case "setup":
       return phase === "setup" ? timeout(state, name, options.setupMs) : stay(state);
+    case "fit":
+      if (phase !== "rounds") return stay(state);
+      return prepare(state, [{ type: "say", text: fitText(options.downtimeLimitMs) }]);
     case "prepare":
       return phase === "preparing" ? switchOver(state) : stay(state);
     case "switchover":
@@ -339,6 +358,10 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
   }
 }
 
+function fitText(limitMs: number): string {
+  return `what is left in the middle of this round fits the limit of ${limitMs} ms`;
+}
+
 function timeout(state: SourceState, name: SourceDeadline, ms: number): SourceStep {
   const message = `${deadlineNames[name]} took longer than ${ms} ms`;
   return abort(state, { code: "TIMEOUT", message });
@@ -347,6 +370,7 @@ function timeout(state: SourceState, name: SourceDeadline, ms: number): SourceSt
 const deadlineNames: Readonly<Record<SourceDeadline, string>> = {
   setup: "setting up the migration",
   total: "the migration",
+  fit: "a round",
   prepare: "preparing the applications",
   switchover: "the switch-over",
   handover: "the hand-over",
@@ -451,6 +475,7 @@ function abort(state: SourceState, error: ErrorRecord): SourceStep {
   return move({ ...state, error }, "aborting", [
     { type: "clear-deadline", name: "setup" },
     { type: "clear-deadline", name: "total" },
+    { type: "clear-deadline", name: "fit" },
     { type: "clear-deadline", name: "prepare" },
     { type: "clear-deadline", name: "switchover" },
     { type: "clear-deadline", name: "handover" },

@@ -161,6 +161,11 @@ export class SourcePump implements StreamSink {
     return this.#window.sentBytes;
   }
 
+  /** Sent, and not yet taken by the destination's QEMU. */
+  get inFlightBytes(): number {
+    return this.#window.sentBytes - this.#window.ackedBytes;
+  }
+
   acknowledged(bytes: number, bytesPerMs: number): void {
     if (!this.#window.acknowledged(bytes, this.#clock.nowMs(), bytesPerMs)) {
       throw new GodwitError(

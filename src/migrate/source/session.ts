@@ -53,6 +53,10 @@ const deadlines = {
 /** Device state, last bitmap and start cost about this much beside the pages. */
 const fixedDowntimeMs = 20;
 const progressEveryMs = 100;
+/** Before the switch-over at most this much stays in flight, or 160 ms have passed. */
+const drainedBytes = 64 << 10;
+const drainPollMs = 4;
+const drainPolls = 40;
 
 export class SourceSession {
   readonly statistics: SourceStatistics;
@@ -410,9 +414,16 @@ export class SourceSession {
     else server.close();
   }
 
+  /** What is under way would have to drain while the VM is stopped: it drains first. */
   async #forceSwitchover(): Promise<void> {
     this.#pump.liftBandwidth();
-    await this.#qemu?.forceSwitchover();
+    this.#pump.hold("owner");
+    for (let i = 0; i < drainPolls && this.#pump.inFlightBytes > drainedBytes; i++) {
+      await sleep(this.#clock, drainPollMs);
+    }
+    this.#pump.unhold("owner");
+    // Given up meanwhile, QEMU's own settings are being put back.
+    if (this.#state.phase === "switchover") await this.#qemu?.forceSwitchover();
   }
 
   async #verify(): Promise<void> {
