@@ -145,8 +145,10 @@ export class SlabReceiver {
   }
 
   #room(): Uint8Array {
-    const end = this.#paused ? this.#options.slabBytes : this.#options.slabBytes - reserveBytes;
-    return this.#current.bytes.subarray(this.#to, end);
+    const { slabBytes } = this.#options;
+    // The very end only when little is left: else the read after a pause could fill the slab, and leave nothing to promise.
+    const isLast = this.#paused && slabBytes - this.#to <= 2 * reserveBytes;
+    return this.#current.bytes.subarray(this.#to, isLast ? slabBytes : slabBytes - reserveBytes);
   }
 
   /** Answers false to stop reading. */

@@ -27,6 +27,8 @@ export interface ChannelEvents {
 /** Silence after which the peer counts as lost. */
 export const peerSilenceMs = 15_000;
 const aliveEveryMs = 2_000;
+/** More than a socket's high-water mark, so that "drain" follows. */
+const ackQueueBytesMax = 256 << 10;
 
 export class FrameChannel {
   readonly receiver: SlabReceiver;
@@ -38,6 +40,8 @@ export class FrameChannel {
   #slab: Slab | undefined;
   #sequence = 0;
   #lost = false;
+  /** An acknowledgement that waits for the socket to drain. */
+  #lateAckBytes: number | undefined;
   #lastSentMs: number;
   #lastHeardMs: number;
   #stopTimer: () => void = () => {};
@@ -75,6 +79,7 @@ export class FrameChannel {
     socket.setNoDelay(true);
     socket.on("error", (error) => this.#lose(`the connection failed: ${error.message}`));
     socket.on("end", () => this.#lose("the other godwit closed the connection"));
+    socket.on("drain", () => this.#drained());
     socket.on("close", () => this.#lose("the connection ended"));
     socket.write(encodePreamble());
     this.#lastHeardMs = this.#clock.nowMs();
@@ -86,8 +91,17 @@ export class FrameChannel {
     this.#send(plainHeader(FrameType.control, body.length, 0), [body]);
   }
 
+  /** Total bytes. A peer that does not read gets one acknowledgement when it does, not a queue of them. */
   sendAck(bytes: number): void {
-    this.#send(plainHeader(FrameType.ack, 8, 0), [encodeAckBody(bytes)]);
+    const waits = this.#socket !== undefined && this.#socket.writableLength > ackQueueBytesMax;
+    if (waits) this.#lateAckBytes = bytes;
+    else this.#send(plainHeader(FrameType.ack, 8, 0), [encodeAckBody(bytes)]);
+  }
+
+  #drained(): void {
+    const bytes = this.#lateAckBytes;
+    this.#lateAckBytes = undefined;
+    if (bytes !== undefined) this.sendAck(bytes);
   }
 
   /** A frame of bytes that stay unchanged until `sent` is called. */

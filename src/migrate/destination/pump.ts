@@ -38,6 +38,9 @@ export interface DestinationPumpEvents {
 /** Largest batch after decoding: as large as a frame's body may be. */
 const rawBytesMax = bodyBytesMax[FrameType.pages] as number;
 
+/** QEMU sends one (SWITCHOVER_START). They are written without regard to back-pressure. */
+const commandCountMax = 16;
+
 type Phase = "head" | "pages" | "tail";
 
 export class DestinationPump {
@@ -57,6 +60,7 @@ export class DestinationPump {
   #acknowledgedBytes = 0;
   #queuedCount = 0;
   #tailBytes = 0;
+  #commandCount = 0;
 
   streamBytes = 0;
   pageCount = 0;
@@ -195,6 +199,9 @@ export class DestinationPump {
   }
 
   #command(socket: Socket, slab: Slab, from: number, to: number): void {
+    if (++this.#commandCount > commandCountMax) {
+      throw new GodwitError("FRAME_INVALID", `more than ${commandCountMax} stream commands`);
+    }
     this.#closeSection(socket);
     const command = ((slab.bytes[from] as number) << 8) | (slab.bytes[from + 1] as number);
     // The only command that a source may send here: docs/formats/qemu-stream.md.

@@ -176,6 +176,7 @@ export class DestinationSession {
         this.#dispatch({ type: "offer" });
         break;
       case "verify":
+        if (this.#chunkBytes > 0) throw new GodwitError("PROTOCOL_ORDER", "a second verification");
         this.#chunkBytes = message.chunkBytes;
         this.#dispatch({ type: "verify" });
         break;

@@ -218,9 +218,15 @@ test("verification comes before the hand-over, and a mismatch leaves the VM at t
 
 test("a connection lost during the hand-over is made again once QEMU has let go (lost before)", () => {
   const lost = stepSource(handover(), { type: "peer-lost", error });
-  assert.deepEqual(lost.effects, []);
+  assert.deepEqual(types(lost.effects), ["stop-stream", "set-deadline handover"]);
   const completed = stepSource(lost.state, { type: "qemu-completed" });
   assert.deepEqual(types(completed.effects), ["resolve-handed-over"]);
+});
+
+test("a connection lost before SHUT was read leaves the VM at the source", () => {
+  const lost = stepSource(handover(), { type: "peer-lost", error });
+  const kept = feed(lost.state, { type: "qemu-failed", error }, { type: "source-resumed" });
+  assert.equal(kept.state.phase, "failed");
 });
 
 test("a connection lost during the hand-over is made again at once (lost after QEMU let go)", () => {

@@ -394,12 +394,7 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
       // Before QEMU let go nobody was told to start the VM: a peer that says so is not to be believed.
       return state.letGo ? end(state, "done") : stay(state);
     case "peer-lost":
-      if (state.peerLost) return stay(state);
-      return stay(
-        // What the destination said before it closed the connection tells more than the loss.
-        { ...state, peerLost: true, error: state.error ?? event.error },
-        state.letGo ? [{ type: "resolve-handed-over" }] : [],
-      );
+      return peerLostInHandover(state, event.error);
     case "failed":
       return failedInHandover(state, event.error);
     case "deadline":
@@ -423,6 +418,18 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
     default:
       return unreachable(event);
   }
+}
+
+/**
+ * Before SHUT was read the VM is better kept here than handed to somebody who cannot answer; after it, the destination is
+ * told again over a new connection. QEMU knows which of the two it is.
+ */
+function peerLostInHandover(state: SourceState, lost: ErrorRecord): SourceStep {
+  if (state.peerLost) return stay(state);
+  // What the destination said before it closed the connection tells more than the loss.
+  const next = { ...state, peerLost: true, error: state.error ?? lost };
+  if (state.letGo) return stay(next, [{ type: "resolve-handed-over" }]);
+  return state.stopped ? stay(next) : letQemuDecide(next, lost);
 }
 
 const qemuGone: ErrorRecord = {

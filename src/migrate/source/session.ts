@@ -275,7 +275,8 @@ export class SourceSession {
     // QEMU has stopped the VM for its last pass. (Event STOP alone may be somebody else's `stop`.)
     if (status === "device") this.#dispatch({ type: "vm-stopped" });
     if (status === "completed") this.#dispatch({ type: "qemu-completed" });
-    if (status !== "failed" && status !== "cancelled" && status !== "cancelling") return;
+    // `cancelling` is not its last word: `completed` may still follow.
+    if (status !== "failed" && status !== "cancelled") return;
     void this.#qemu
       ?.query()
       .then((info) => info["error-desc"])
@@ -513,13 +514,18 @@ export class SourceSession {
       migrationId: this.job.migrationId,
       vmName: this.job.vmName,
       ...(error === undefined || result === "done" ? {} : { error }),
-      text: outcomeText(this.job, result, error?.message),
+      text: outcomeText(this.job, result, this.#state.letGo, error?.message),
       report: this.statistics.report(),
     };
   }
 }
 
-function outcomeText(job: SendJob, result: MigrationOutcome["result"], reason = "unknown"): string {
+function outcomeText(
+  job: SendJob,
+  result: MigrationOutcome["result"],
+  letGo: boolean,
+  reason = "unknown",
+): string {
   const where = `${job.host}:${job.port}`;
   switch (result) {
     case "done":
@@ -527,6 +533,13 @@ function outcomeText(job: SendJob, result: MigrationOutcome["result"], reason = 
     case "cancelled":
       return `${reason}; ${job.vmName} stays here`;
     case "unconfirmed":
+      if (!letGo) {
+        return (
+          `whether ${job.vmName} was handed over to ${where} is not known (${reason}), because its QEMU here does not answer. ` +
+          `Look at it first: if it runs here, godwit discard ${job.vmName} at the destination; if it is in state postmigrate ` +
+          `or gone, godwit continue ${job.vmName} there`
+        );
+      }
       return (
         `${job.vmName} was handed over to ${where}, which did not confirm that it runs (${reason}). It is stopped here and ` +
         `must not be started here unless it is discarded there. At the destination: godwit status ${job.vmName}, ` +

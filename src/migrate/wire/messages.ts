@@ -46,7 +46,7 @@ const offer = z.object({
 const sourceMessage = z.discriminatedUnion("type", [
   offer,
   /** Asks for the hashes of the loaded memory. */
-  z.object({ type: z.literal("verify"), chunkBytes: count.min(4096) }),
+  z.object({ type: z.literal("verify"), chunkBytes: count.min(1 << 20).max(1 << 30) }),
   /** The source VM is stopped for good: the destination's is the VM from now on. */
   z.object({ type: z.literal("handed-over") }),
   z.object({ type: z.literal("abort"), error: errorRecord }),
