@@ -6,7 +6,7 @@
  *
  *   early    the destination has not everything: the VM stays at the source, the destination throws its copy away
  *   loaded   the destination has everything, the source has not let go: the VM stays, a copy without a source is kept stopped
- *   handing  just before SHUT: what is lost here no longer stops the hand-over
+ *   handing  just before SHUT: a destination that is lost now keeps the VM here if the loss is noticed before SHUT is read
  *   given    the source has let go: only the destination may run the VM
  *   giving up  after a cancel: the VM stays
  */
@@ -72,6 +72,7 @@ const damaged: readonly [Result, Code][] = [
   ["failed", "FRAME_CHECKSUM"],
   ["failed", "FRAME_INVALID"],
 ];
+const lostWhileHanding: Expected = { runs: ["source", "destination"], source: [...lost, ...done] };
 const arrives: Expected = { runs: ["destination"], source: done, destination: done };
 const givenUp: Expected = { runs: ["source"], source: cancelled, destination: failedCancelled };
 
@@ -97,7 +98,7 @@ export function expectedOf(stop: Stop, fault: Fault): Expected | undefined {
       return {
         early: { runs: ["source"], source: lost },
         loaded: { runs: ["source"], source: lost },
-        handing: { runs: ["destination"], source: done },
+        handing: lostWhileHanding,
         given: { runs: ["destination"], source: done },
         "giving up": { runs: ["source"], source: cancelled },
       }[stage] as Expected;
@@ -154,7 +155,11 @@ function destinationQemuKilled({ stage, point }: Stop): Expected {
   switch (stage) {
     case "early":
     case "loaded":
-      return { runs: ["source"], source: [...exited, ["failed", "MIGRATION_FAILED"]] };
+      // Whatever was asked of it last fails first.
+      return {
+        runs: ["source"],
+        source: [...exited, ["failed", "MIGRATION_FAILED"], ["failed", "QMP_CLOSED"]],
+      };
     case "handing":
       return {
         runs: ["source", "nowhere"],
@@ -185,7 +190,7 @@ function networkLost({ stage, side, point }: Stop): Expected {
     case "loaded":
       return { runs: ["source"], source: lost, destination: kept };
     case "handing":
-      return { runs: ["destination"], source: done, destination: kept };
+      return { ...lostWhileHanding, destination: kept };
     case "given":
       if (side === "source") return { runs: ["destination"], source: done, destination: kept };
       return { runs: ["destination"], source: done, destination: done };
@@ -207,7 +212,7 @@ function bitFlipped({ stage, side }: Stop, fault: Fault): Expected | undefined {
     case "loaded":
       return { runs: ["source"], source: [...damaged, ...lost] };
     case "handing":
-      return { runs: ["destination"], source: done };
+      return { ...lostWhileHanding, source: [...lost, ...damaged, ...done] };
     case "given":
       return side === "source" || !toDestination
         ? { runs: ["destination"], source: done }
