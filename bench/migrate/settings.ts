@@ -17,7 +17,7 @@ export interface Settings {
   /** QEMU's default, given to godwit as well. */
   readonly downtimeLimitMs: number;
   readonly workloads: readonly Workload[];
-  /** godwit's workers are started before the clock, as a daemon with spare workers would have them. */
+  /** godwit's workers are started before the clock, as a daemon keeps a spare one (src/daemon/spare-worker.ts). */
   readonly warmWorkers: boolean;
   /** Undefined: all. */
   readonly cases: readonly string[] | undefined;
@@ -47,7 +47,7 @@ export function settingsOf({ quick }: BenchOptions, environment = process.env): 
     workloads: workloads(linkMegabits, memoryMebibytes).filter(
       ({ name }) => chosen?.includes(name) ?? true,
     ),
-    warmWorkers: environment["GODWIT_BENCH_WORKERS"] === "warm",
+    warmWorkers: environment["GODWIT_BENCH_WORKERS"] !== "cold",
     cases: names("CASES"),
   };
 }

@@ -28,10 +28,13 @@ export interface RoundOptions {
 
 /** No VM is stopped for longer than this because rounds stall: half of the switch-over's deadline. */
 const stallDowntimeMsMax = 60_000;
-/** Beyond this share of a round its end, at which what is dirty is known exactly, is worth waiting for. */
-const midRoundShareMax = 0.6;
-/** The dirty rate of a long round is an underestimate: pages written twice count once. */
-const dirtyRateMargin = 1.5;
+/**
+ * QEMU also looks for dirty pages when it believes to be nearly done, and counts that as a round: one that begins before this
+ * share of the last was sent says nothing about whether rounds shrink.
+ */
+const wholeRoundShare = 0.5;
+/** When QEMU stops the VM by itself, what is in flight (src/migrate/flight-window.ts) has to drain as well. */
+const inFlightMs = 40;
 /** Rounds that must fail to shrink before it is called a stall: one alone may be a burst. */
 const stallRounds = 2;
 /**
@@ -41,8 +44,8 @@ const stallRounds = 2;
 const shrinkShare = 0.9;
 
 export type Decision =
-  /** `fitsInMs`: the rest is expected to fit the limit so long before this round ends that it is worth stopping then. */
-  | { readonly type: "go-on"; readonly fitsInMs?: number }
+  /** `restBytes`: what would fit the limit; QEMU may stop as soon as no more is left, in the middle of a round too. */
+  | { readonly type: "go-on"; readonly restBytes: number }
   | { readonly type: "switch-over"; readonly reason: "fits" | "stalled"; readonly text: string }
   | { readonly type: "cancel"; readonly text: string };
 
@@ -67,11 +70,14 @@ export class RoundPlanner {
   /** Called once at the start of each round; `bytesPerMs` is what the link carried lately (0 when unknown). */
   roundBegan(round: Round, bytesPerMs: number): RoundStatus {
     const last = this.#last;
-    this.#last = round;
     const expectedDowntimeMs = this.expectedDowntimeMs(round.dirtyBytes, bytesPerMs);
+    if (last !== undefined && last.index >= 2 && this.#isCutShort(last, round, bytesPerMs)) {
+      return this.#cutShort(round, bytesPerMs);
+    }
+    this.#last = round;
     if (round.index < 2) {
       return {
-        decision: { type: "go-on" },
+        decision: { type: "go-on", restBytes: 0 },
         expectedDowntimeMs,
         dirtyBytesPerSecond: undefined,
         stalled: false,
@@ -95,6 +101,21 @@ export class RoundPlanner {
     };
   }
 
+  #isCutShort(last: Round, round: Round, bytesPerMs: number): boolean {
+    return (round.startMs - last.startMs) * bytesPerMs < last.dirtyBytes * wholeRoundShare;
+  }
+
+  /** Only whether the rest fits. */
+  #cutShort(round: Round, bytesPerMs: number): RoundStatus {
+    const expectedDowntimeMs = this.expectedDowntimeMs(round.dirtyBytes, bytesPerMs);
+    return {
+      decision: this.#decide(round, expectedDowntimeMs, undefined, bytesPerMs, false),
+      expectedDowntimeMs,
+      dirtyBytesPerSecond: undefined,
+      stalled: false,
+    };
+  }
+
   /** Infinite while the rate is unknown. */
   expectedDowntimeMs(dirtyBytes: number, bytesPerMs: number): number {
     if (dirtyBytes === 0) return this.#options.fixedMs;
@@ -102,18 +123,10 @@ export class RoundPlanner {
     return dirtyBytes / bytesPerMs + this.#options.fixedMs;
   }
 
-  /** What is left shrinks by the link's rate less the guest's: when does it reach what fits? */
-  #fitsInMs(
-    round: Round,
-    dirtyBytesPerSecond: number | undefined,
-    bytesPerMs: number,
-  ): number | undefined {
-    if (dirtyBytesPerSecond === undefined || bytesPerMs <= 0) return undefined;
-    const shrinksBytesPerMs = bytesPerMs - (dirtyBytesPerSecond / 1000) * dirtyRateMargin;
-    const fitBytes = (this.#options.downtimeLimitMs - this.#options.fixedMs) * bytesPerMs;
-    if (shrinksBytesPerMs <= 0 || fitBytes <= 0) return undefined;
-    const inMs = Math.ceil((round.dirtyBytes - fitBytes) / shrinksBytesPerMs);
-    return inMs <= (round.dirtyBytes / bytesPerMs) * midRoundShareMax ? inMs : undefined;
+  #goOn(bytesPerMs: number): Decision {
+    const pagesMs = this.#options.downtimeLimitMs - this.#options.fixedMs - inFlightMs;
+    const restBytes = Math.max(0, Math.floor(pagesMs * bytesPerMs));
+    return { type: "go-on", restBytes };
   }
 
   #decide(
@@ -132,13 +145,10 @@ export class RoundPlanner {
         text: `${rest}: within the limit of ${limitMs} ms`,
       };
     }
-    if (!stalled || this.#options.whenStalled === "continue") {
-      const fitsInMs = this.#fitsInMs(round, dirtyBytesPerSecond, bytesPerMs);
-      return fitsInMs === undefined ? { type: "go-on" } : { type: "go-on", fitsInMs };
-    }
+    if (!stalled || this.#options.whenStalled === "continue") return this.#goOn(bytesPerMs);
     // A link that carries next to nothing is no time to stop the VM, whatever was asked.
     if (expectedMs > stallDowntimeMsMax && this.#options.whenStalled === "switch-over") {
-      return { type: "go-on" };
+      return this.#goOn(bytesPerMs);
     }
     const why =
       `rounds no longer shrink: the guest dirties ${mebibytes(dirtyBytesPerSecond ?? 0)} MiB/s and the link carries ` +

@@ -4,6 +4,10 @@ import { createServer, type Socket } from "node:net";
 export class FakeQemu implements AsyncDisposable {
   status: string;
   migration = "none";
+  /** It hangs: commands get no answer. */
+  mute = false;
+  /** Runs before each command is answered. */
+  onCommand: (command: string) => void = () => {};
   readonly commands: string[] = [];
   readonly #sockets = new Set<Socket>();
   readonly #server = createServer((socket) => this.#serve(socket));
@@ -39,6 +43,8 @@ export class FakeQemu implements AsyncDisposable {
       rest = lines.pop() ?? "";
       for (const line of lines) {
         const { execute, id } = JSON.parse(line) as { execute: string; id: number };
+        this.onCommand(execute);
+        if (this.mute) continue;
         socket.write(`${JSON.stringify({ return: this.#answer(execute), id })}\r\n`);
       }
     });

@@ -10,7 +10,7 @@ import {
 } from "../../src/api/index.ts";
 import { type ConfigInput, resolveConfig } from "../../src/daemon/config.ts";
 import { Daemon } from "../../src/daemon/daemon.ts";
-import { recoverByQemu } from "../../src/daemon/recovery.ts";
+import type { Recovery } from "../../src/daemon/recovery.ts";
 import { createLog } from "../../src/daemon/log.ts";
 import { systemClock } from "../../src/io/index.ts";
 
@@ -31,7 +31,11 @@ export interface TestDaemon extends AsyncDisposable {
 }
 
 /** `folder` outlives the daemon, so that another one can find what it left. */
-export async function startDaemon(folder: string, more: ConfigInput = {}): Promise<TestDaemon> {
+export async function startDaemon(
+  folder: string,
+  more: ConfigInput = {},
+  settling: Partial<Recovery> = {},
+): Promise<TestDaemon> {
   const config = resolveConfig({
     listen: "127.0.0.1:0",
     runtimeDirectory: join(folder, "run"),
@@ -41,8 +45,10 @@ export async function startDaemon(folder: string, more: ConfigInput = {}): Promi
   });
   const log = createLog(process.env["GODWIT_DEBUG"] ? "debug" : "silent");
   // The scripted worker at the other end does not speak the protocol in which a destination is told.
-  const recover = recoverByQemu(systemClock);
-  const daemon = await Daemon.start({ config, clock: systemClock, log, recover });
+  const scripted: Partial<Recovery> =
+    config.workerPath === scriptedWorker ? { tell: async () => "not here" } : {};
+  const recovery = { ...scripted, ...settling };
+  const daemon = await Daemon.start({ config, clock: systemClock, log, recovery });
   return {
     daemon,
     client: new GodwitClient({ socketPath: config.socketPath }),

@@ -34,7 +34,6 @@ const error: ErrorRecord = { code: "IO", message: "something broke" };
 const deadlines: readonly SourceDeadline[] = [
   "setup",
   "total",
-  "fit",
   "prepare",
   "switchover",
   "handover",

@@ -50,15 +50,7 @@ export const sourceFinalPhases: readonly SourcePhase[] = [
   "cancelled",
 ];
 
-/** `fit` is no limit: the moment in a round at which the rest is expected to fit the downtime limit. */
-export type SourceDeadline =
-  | "setup"
-  | "total"
-  | "fit"
-  | "prepare"
-  | "switchover"
-  | "handover"
-  | "abort";
+export type SourceDeadline = "setup" | "total" | "prepare" | "switchover" | "handover" | "abort";
 
 export interface SourceOptions extends RoundOptions {
   readonly verify: boolean;
@@ -123,6 +115,8 @@ export type SourceEffect =
   | { readonly type: "say"; readonly text: string }
   /** Asks applications to get ready (assistance); answers `prepared`, at once when there are none. */
   | { readonly type: "prepare" }
+  /** QEMU may stop the VM by itself as soon as at most `restBytes` are left; 0: only when nothing is. */
+  | { readonly type: "arm"; readonly restBytes: number }
   | { readonly type: "force-switchover" }
   | { readonly type: "verify" }
   /** Durable note "about to hand over", then SHUT 0 to QEMU, unless the stream was closed meanwhile. */
@@ -262,12 +256,7 @@ function roundBegan(
   const report: SourceEffect = { type: "report-round", round: event.round, status };
   const { decision } = status;
   if (decision.type === "go-on") {
-    const { fitsInMs: ms } = decision;
-    const next: SourceEffect =
-      ms === undefined
-        ? { type: "clear-deadline", name: "fit" }
-        : { type: "set-deadline", name: "fit", ms };
-    return stay(state, [report, next]);
+    return stay(state, [report, { type: "arm", restBytes: decision.restBytes }]);
   }
   if (decision.type === "cancel") {
     const step = abort(
@@ -282,7 +271,6 @@ function roundBegan(
 function prepare(state: SourceState, before: readonly SourceEffect[]): SourceStep {
   return move(state, "preparing", [
     ...before,
-    { type: "clear-deadline", name: "fit" },
     { type: "set-deadline", name: "prepare", ms: state.options.prepareMs },
     { type: "prepare" },
   ]);
@@ -336,9 +324,6 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
   switch (name) {
     case "setup":
       return phase === "setup" ? timeout(state, name, options.setupMs) : stay(state);
-    case "fit":
-      if (phase !== "rounds") return stay(state);
-      return prepare(state, [{ type: "say", text: fitText(options.downtimeLimitMs) }]);
     case "prepare":
       return phase === "preparing" ? switchOver(state) : stay(state);
     case "switchover":
@@ -358,10 +343,6 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
   }
 }
 
-function fitText(limitMs: number): string {
-  return `what is left in the middle of this round fits the limit of ${limitMs} ms`;
-}
-
 function timeout(state: SourceState, name: SourceDeadline, ms: number): SourceStep {
   const message = `${deadlineNames[name]} took longer than ${ms} ms`;
   return abort(state, { code: "TIMEOUT", message });
@@ -370,7 +351,6 @@ function timeout(state: SourceState, name: SourceDeadline, ms: number): SourceSt
 const deadlineNames: Readonly<Record<SourceDeadline, string>> = {
   setup: "setting up the migration",
   total: "the migration",
-  fit: "a round",
   prepare: "preparing the applications",
   switchover: "the switch-over",
   handover: "the hand-over",
@@ -482,7 +462,6 @@ function abort(state: SourceState, error: ErrorRecord): SourceStep {
   return move({ ...state, error }, "aborting", [
     { type: "clear-deadline", name: "setup" },
     { type: "clear-deadline", name: "total" },
-    { type: "clear-deadline", name: "fit" },
     { type: "clear-deadline", name: "prepare" },
     { type: "clear-deadline", name: "switchover" },
     { type: "clear-deadline", name: "handover" },

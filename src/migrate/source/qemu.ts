@@ -51,6 +51,7 @@ export class SourceQemu {
   #capabilities: { capability: MigrationCapability; state: boolean }[] = [];
   #parameters: Parameters = {};
   #hasSwitchoverBandwidth = false;
+  #armedBytes = 0;
   /** `migrate` was given: what QEMU says of a migration is about ours. */
   #began = false;
   /** Run state when the migration began: what the VM gets back, here or there. */
@@ -116,6 +117,19 @@ export class SourceQemu {
   async migrateTo(path: string): Promise<void> {
     this.#began = true;
     await this.qmp.executeAny("migrate", { uri: `unix:${path}` });
+  }
+
+  /**
+   * Lets QEMU stop the VM as soon as at most `restBytes` are left (its threshold is bandwidth x limit, looked at every 100
+   * ms), or only when nothing is (0). Without the parameter (before 8.2) that is decided at the end of rounds only.
+   */
+  async arm(restBytes: number): Promise<void> {
+    if (!this.#hasSwitchoverBandwidth || restBytes === this.#armedBytes) return;
+    this.#armedBytes = restBytes;
+    await this.#setParameters({
+      "downtime-limit": restBytes > 0 ? 1000 : iterateDowntimeMs,
+      "avail-switchover-bandwidth": restBytes > 0 ? restBytes : iterateBandwidth,
+    });
   }
 
   /** QEMU completes within about 100 ms (its interval of judging), however much is left. */

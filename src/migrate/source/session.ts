@@ -332,6 +332,8 @@ export class SourceSession {
       case "prepare":
         // No application takes part: all are ready.
         return this.#dispatch({ type: "prepared" });
+      case "arm":
+        return this.#start(this.#arm(effect.restBytes));
       case "force-switchover":
         return this.#start(this.#forceSwitchover());
       case "verify":
@@ -413,6 +415,10 @@ export class SourceSession {
     // It may have been given up meanwhile.
     if (this.#state.phase === "setup") await this.#qemu?.migrateTo(path);
     else server.close();
+  }
+
+  async #arm(restBytes: number): Promise<void> {
+    if (this.#state.phase === "rounds") await this.#qemu?.arm(restBytes);
   }
 
   /** What is under way would have to drain while the VM is stopped: it drains first. */
