@@ -18,6 +18,10 @@ export function command() {
     .option("--listen <host:port>", "where migrations arrive (default: 127.0.0.1:7470)")
     .option("--tls <directory>", "credentials for migrations, see `godwit tls`")
     .option("--insecure", "allow migrations without TLS to and from other machines")
+    .option(
+      "--allow-extra-arguments",
+      "accept VMs whose definition has extraArguments: peers may then run any program here",
+    )
     .option("--listen-api <host:port>", "serve the API over TCP as well; needs --token-file")
     .option("--token-file <path>", "token for the TCP API; written when missing")
     .option("--runtime-directory <path>", "sockets and running VMs (default: /run/godwit as root)")

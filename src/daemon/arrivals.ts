@@ -6,7 +6,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import type { PreparedVm } from "../migrate/index.ts";
-import { listJson, makeDirectory, readJson, writeJson } from "./files.ts";
+import { listJson, makePrivateDirectory, readJson, writeJson } from "./files.ts";
 
 const arrivalSchema = z.object({
   name: z.string(),
@@ -34,17 +34,25 @@ export interface Arrival {
   readonly vm: PreparedVm;
 }
 
+/** Of arrivals that are settled: a source whose answer was lost asks again. */
+const arrivedMax = 1_000;
+
 export class Arrivals {
   readonly #directory: string;
+  readonly #arrivedPath: string;
+  #arrived: string[] = [];
   readonly #byName = new Map<string, Arrival>();
 
   constructor(runtimeDirectory: string) {
     this.#directory = join(runtimeDirectory, "arrivals");
+    this.#arrivedPath = join(runtimeDirectory, "arrived.json");
   }
 
   /** Reads what a daemon before this one left. */
   async load(): Promise<void> {
-    await makeDirectory(this.#directory);
+    await makePrivateDirectory(this.#directory);
+    const arrived = z.array(z.string()).safeParse(await readJson(this.#arrivedPath));
+    this.#arrived = arrived.success ? arrived.data : [];
     for (const path of await listJson(this.#directory)) {
       const result = arrivalSchema.safeParse(await readJson(path));
       if (result.success) this.#byName.set(result.data.name, result.data as Arrival);
@@ -66,6 +74,19 @@ export class Arrivals {
   async put(arrival: Arrival): Promise<void> {
     this.#byName.set(arrival.name, arrival);
     await writeJson(this.#path(arrival.name), arrival);
+  }
+
+  /** The VM runs here (or, as at its source, is paused): that is remembered, and no longer an arrival. */
+  async settle({ name, migrationId }: Arrival): Promise<void> {
+    if (!this.#arrived.includes(migrationId)) {
+      this.#arrived = [...this.#arrived, migrationId].slice(-arrivedMax);
+      await writeJson(this.#arrivedPath, this.#arrived);
+    }
+    if (this.get(name)?.migrationId === migrationId) await this.delete(name);
+  }
+
+  hasArrived(migrationId: string): boolean {
+    return this.#arrived.includes(migrationId);
   }
 
   async delete(name: string): Promise<void> {

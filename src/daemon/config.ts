@@ -24,6 +24,7 @@ export const configSchema = z.strictObject({
   stateDirectory: z.string().optional(),
   tls: z.string().optional(),
   insecure: z.boolean().optional(),
+  allowExtraArguments: z.boolean().optional(),
   logLevel: z.enum(["trace", "debug", "info", "warn", "error"]).optional(),
   /** For tests: another program in the place of the migration worker. */
   workerPath: z.string().optional(),
@@ -41,6 +42,8 @@ export interface Config {
   readonly stateDirectory: string;
   readonly tlsDirectory: string | undefined;
   readonly insecure: boolean;
+  /** Definitions of peers may hold arguments for QEMU, and so run any program here. */
+  readonly allowExtraArguments: boolean;
   readonly logLevel: "trace" | "debug" | "info" | "warn" | "error";
   readonly workerPath: string;
 }
@@ -68,6 +71,7 @@ export function resolveConfig(
     stateDirectory: resolve(input.stateDirectory ?? defaultStateDirectory(environment, uid)),
     tlsDirectory: input.tls === undefined ? undefined : resolve(input.tls),
     insecure: input.insecure ?? false,
+    allowExtraArguments: input.allowExtraArguments ?? false,
     logLevel: input.logLevel ?? "info",
     workerPath: input.workerPath ?? join(import.meta.dirname, "../migrate/worker.ts"),
   };

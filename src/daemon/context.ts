@@ -7,6 +7,7 @@ import type { Kept } from "./kept.ts";
 import type { Logger } from "./log.ts";
 import type { Migrations } from "./migrations.ts";
 import type { SpareWorker } from "./spare-worker.ts";
+import type { Unsettled } from "./unsettled.ts";
 import type { Vms } from "./vms.ts";
 
 export interface Context {
@@ -23,6 +24,7 @@ export interface Context {
   readonly kept: Kept;
   readonly expectations: Expectations;
   readonly migrations: Migrations;
+  readonly unsettled: Unsettled;
   /** Set once the daemon ends: nothing new begins. */
   stopping: boolean;
   /** For work that nobody waits for: its failure is logged, and the daemon's end waits for it. */

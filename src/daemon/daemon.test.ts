@@ -1,6 +1,6 @@
 /** The daemon, its API and its client, without QEMU: fake monitors and a scripted worker. test/e2e/daemon.test.ts has the rest. */
 import assert from "node:assert/strict";
-import { readdir, readFile, stat, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createConnection } from "node:net";
 import { join } from "node:path";
 import { test } from "node:test";
@@ -84,6 +84,7 @@ test("a VM whose source fell silent is kept until an operator decides (continue)
   assert.equal(kept.state, "kept");
   assert.match(kept.note ?? "", /godwit continue silent-1/);
   assert.ok(!set.waiting.commands.includes("cont"));
+  set.waiting.status = "paused";
   await set.client.continueVm("silent-1");
   assert.equal(set.waiting.status, "running");
   assert.ok(set.waiting.commands.includes("cont"));
@@ -99,14 +100,21 @@ for (const [outcome, state, ran] of [
     const { id } = await set.send();
     await endOf(set.client, id);
     await endOf(set.client, `${id}-in`);
+    set.waiting.status = "paused";
     const { migrationAddress } = await set.client.getHost();
-    const socket = createConnection(parseHostPort(migrationAddress ?? ""));
-    socket.write(`${JSON.stringify({ type: "resolve", migrationId: id, outcome })}\n`);
-    const answer = await new Promise<string>((resolve) => {
-      socket.on("data", (bytes: Buffer) => resolve(bytes.toString()));
-    });
-    socket.destroy();
-    assert.deepEqual(JSON.parse(answer), { type: "resolved", state });
+    const resolved = async (): Promise<unknown> => {
+      const socket = createConnection(parseHostPort(migrationAddress ?? ""));
+      socket.write(`${JSON.stringify({ type: "resolve", migrationId: id, outcome })}\n`);
+      const answer = await new Promise<string>((resolve) => {
+        socket.on("data", (bytes: Buffer) => resolve(bytes.toString()));
+      });
+      socket.destroy();
+      return JSON.parse(answer);
+    };
+    assert.deepEqual(await resolved(), { type: "resolved", state });
+    // Its answer may have been lost: the source asks again.
+    const again = ran ? "running" : "not here";
+    assert.deepEqual(await resolved(), { type: "resolved", state: again });
     assert.equal(set.waiting.commands.includes("cont"), ran);
     assert.deepEqual(await set.client.listVms(), []);
   });
@@ -183,11 +191,25 @@ test("connections that say nothing are bounded", async () => {
   });
   const ended = await waitFor(async () => {
     const count = sockets.filter((socket) => socket.destroyed).length;
-    return count === 2 ? count : undefined;
+    return count === 6 ? count : undefined;
   });
-  assert.equal(ended, 2);
+  assert.equal(ended, 6, "4 from one address are left");
   for (const socket of sockets) socket.destroy();
   await Promise.all(closed);
+});
+
+test("a connection for which no worker can be started is closed", async () => {
+  await using folder = await temporaryFolder();
+  await using one = await startDaemon(folder.path);
+  // Its output cannot be written anywhere.
+  await rm(join(folder.path, "run/logs"), { recursive: true });
+  for (let i = 0; i < 6; i++) {
+    const socket = createConnection(one.target);
+    socket.on("error", () => {});
+    socket.resume();
+    await new Promise((resolve) => socket.on("close", resolve));
+  }
+  assert.equal((await one.client.getHost()).pid, process.pid);
 });
 
 test("the API socket is for its owner alone", async () => {

@@ -21,7 +21,7 @@ import { Arrivals } from "./arrivals.ts";
 import type { Config } from "./config.ts";
 import type { Context } from "./context.ts";
 import { Expectations } from "./expectations.ts";
-import { listJson, makeDirectory, readJson, writeJson } from "./files.ts";
+import { makeDirectory, makePrivateDirectory, readJson, writeJson } from "./files.ts";
 import { History } from "./history.ts";
 import { Kept } from "./kept.ts";
 import { explainListen, Listener } from "./listener.ts";
@@ -29,19 +29,20 @@ import type { Logger } from "./log.ts";
 import { Migrations } from "./migrations.ts";
 import { findOrphans, waitForOrphans } from "./orphans.ts";
 import { Receiving } from "./receiving.ts";
-import { type Recover, recoverJournal, recoverWithPeer } from "./recovery.ts";
+import { type Recovery, systemRecovery } from "./recovery.ts";
 import { Sending } from "./sending.ts";
 import { createServer } from "./server.ts";
 import { Service } from "./service.ts";
 import { SpareWorker } from "./spare-worker.ts";
+import { Unsettled } from "./unsettled.ts";
 import { Vms } from "./vms.ts";
 
 export interface DaemonOptions {
   readonly config: Config;
   readonly clock: Clock;
   readonly log: Logger;
-  /** How a broken-off migration's outcome is found out. Default: by asking the source QEMU. */
-  readonly recover?: Recover;
+  /** How a broken-off migration is settled. Default: by asking the source QEMU and telling the destination. */
+  readonly recovery?: Partial<Recovery>;
 }
 
 /** How long migrations get to be cancelled, or to complete, when the daemon ends. */
@@ -51,7 +52,6 @@ const workerLogsMax = 50;
 export class Daemon {
   readonly #context: Context;
   readonly #history: History;
-  readonly #recover: Recover;
   readonly #sending: Sending;
   readonly #receiving: Receiving;
   readonly #service: Service;
@@ -59,7 +59,7 @@ export class Daemon {
   readonly #servers: FastifyInstance[] = [];
   readonly #background = new Set<Promise<void>>();
 
-  private constructor({ config, clock, log, recover }: DaemonOptions) {
+  private constructor({ config, clock, log, recovery }: DaemonOptions) {
     const { runtimeDirectory } = config;
     const vms = new Vms({ runtimeDirectory, clock, log });
     const arrivals = new Arrivals(runtimeDirectory);
@@ -88,11 +88,18 @@ export class Daemon {
       }),
       expectations,
       migrations,
+      unsettled: new Unsettled({
+        runtimeDirectory,
+        clock,
+        log,
+        migrations,
+        recovery: { ...systemRecovery(clock), ...recovery },
+        background: (work) => this.#inBackground(work),
+      }),
       stopping: false,
       background: (work) => this.#inBackground(work),
     };
-    this.#recover = recover ?? recoverWithPeer(clock);
-    this.#sending = new Sending(this.#context, this.#recover);
+    this.#sending = new Sending(this.#context);
     this.#receiving = new Receiving(this.#context);
     this.#service = new Service(this.#context, this.#sending, this.#receiving);
     this.#listener = new Listener((socket) => this.#inBackground(this.#receiving.accept(socket)));
@@ -122,6 +129,7 @@ export class Daemon {
     this.#context.stopping = true;
     this.#listener.close();
     this.#context.spare.stop();
+    this.#context.unsettled.stop();
     const workers = [...this.#sending.stop(), ...this.#receiving.stop()];
     const until = clock.nowMs() + stopMs;
     while (this.#active() > 0 && clock.nowMs() < until) await sleep(clock, 50);
@@ -149,11 +157,11 @@ export class Daemon {
 
   async #start(): Promise<void> {
     const { config, runtimeDirectory, logDirectory, workersDirectory } = this.#context;
-    const { vms, arrivals, log } = this.#context;
+    const { vms, arrivals, unsettled, log } = this.#context;
     checkSocketPath(config.socketPath);
     const journals = join(runtimeDirectory, "migrations");
     for (const path of [runtimeDirectory, journals, logDirectory, workersDirectory]) {
-      await makeDirectory(path);
+      await makePrivateDirectory(path);
     }
     await makeDirectory(dirname(config.socketPath));
     await claim(join(runtimeDirectory, "daemon.json"));
@@ -162,6 +170,7 @@ export class Daemon {
     await this.#history.load();
     await arrivals.load();
     await vms.load();
+    await unsettled.load();
     await this.#listenApi();
     this.#service.migrationAddress = await this.#listener.listen(config.listen);
     this.#context.spare.prepare();
@@ -172,13 +181,13 @@ export class Daemon {
   /** What the daemon before this one left half done, once its workers have ended. */
   async #settleLeftovers(): Promise<void> {
     const context = this.#context;
-    const journals = await listJson(join(context.runtimeDirectory, "migrations"));
     const arrivals = context.arrivals.list().filter(({ phase }) => phase === "arriving");
     const orphans = findOrphans(context.workersDirectory);
     await waitForOrphans(orphans, context.clock, () => context.stopping);
     if (context.stopping) return;
-    for (const arrival of arrivals) await context.kept.settleByState(arrival);
-    for (const path of journals) await recoverJournal(context, this.#recover, path);
+    for (const arrival of arrivals) await this.#receiving.settleLeftover(arrival);
+    // Listed only now: a worker that was left may have begun to hand over meanwhile.
+    await context.unsettled.settleLeftovers((id) => this.#sending.has(id));
   }
 
   async #listenApi(): Promise<void> {

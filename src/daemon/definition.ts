@@ -17,10 +17,21 @@ export function definitionToSend(vm: LaunchedVm): Record<string, unknown> {
   return { ...definition, memory: `${definition.memory / mebibyte}M` };
 }
 
-/** From a peer. Its choice of a program to run is not ours. Fails with DEFINITION_INVALID. */
-export function definitionFromPeer(value: Record<string, unknown>): VmDefinition {
+/**
+ * From a peer. Its choice of a program to run is not ours, and arguments for QEMU can name programs as well (`-incoming exec:`,
+ * scripts of taps). Fails with DEFINITION_INVALID or INSECURE.
+ */
+export function definitionFromPeer(
+  value: Record<string, unknown>,
+  { allowExtraArguments }: { allowExtraArguments: boolean },
+): VmDefinition {
   const { binary: _, ...definition } = checkDefinition(value);
-  return definition;
+  if (definition.extraArguments.length === 0 || allowExtraArguments) return definition;
+  throw new GodwitError(
+    "INSECURE",
+    "the VM's definition has extraArguments, with which a peer could run any program at the destination host; " +
+      "if its daemon trusts its peers so far, start it with --allow-extra-arguments, or start the VM without extraArguments",
+  );
 }
 
 /** Fails with NOT_FOUND or CONFLICT, in words that the source's user can act on. */

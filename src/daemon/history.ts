@@ -24,7 +24,9 @@ export class History {
     await makeDirectory(this.#directory);
     const text = await readFile(this.#path, "utf8").catch(() => "");
     const lines = text.split("\n").filter((line) => line !== "");
-    this.#kept = lines.slice(-keptMax).flatMap(parse);
+    // A later line of the same id corrects the earlier one.
+    const byId = new Map(lines.flatMap(parse).map((migration) => [migration.id, migration]));
+    this.#kept = Array.from(byId.values()).slice(-keptMax);
     if (lines.length <= fileLinesMax) return;
     const rest = this.#kept.map((migration) => `${JSON.stringify(migration)}\n`).join("");
     await writeFile(`${this.#path}.tmp`, rest, { mode: 0o600 });
@@ -41,6 +43,14 @@ export class History {
     this.#kept.push(short);
     if (this.#kept.length > keptMax) this.#kept.shift();
     await appendFile(this.#path, `${JSON.stringify(short)}\n`, { mode: 0o600 });
+  }
+
+  /** Says otherwise of one that ended; of one that is not listed any more, nothing. */
+  async correct(migration: Migration): Promise<void> {
+    const at = this.#kept.findIndex(({ id }) => id === migration.id);
+    if (at < 0) return;
+    this.#kept[at] = migration;
+    await appendFile(this.#path, `${JSON.stringify(migration)}\n`, { mode: 0o600 });
   }
 }
 

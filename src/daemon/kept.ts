@@ -1,15 +1,18 @@
 /**
  * VMs that arrived, were loaded, and stay stopped because the source fell silent: whether the source handed over or runs the
  * VM itself cannot be known here. The source's word, or an operator's, settles it.
+ *
+ * What QEMU says is asked for anew before each decision; of a QEMU that does not answer nothing is decided.
  */
 import { GodwitError } from "../base/index.ts";
-import { type Clock, sleep } from "../io/index.ts";
+import { type Clock, isRunning, sleep, systemProcesses } from "../io/index.ts";
 import type { Arrival, Arrivals } from "./arrivals.ts";
 import type { Logger } from "./log.ts";
 import { visit } from "./monitor.ts";
 import type { Vms } from "./vms.ts";
 
-const settleMs = 15_000;
+/** Below the 20 s that a source waits for an answer. */
+const settleMs = 10_000;
 
 export class Kept {
   readonly #arrivals: Arrivals;
@@ -33,28 +36,51 @@ export class Kept {
     this.#hasArrived = options.hasArrived;
   }
 
-  /** The source reports; answers what became of the VM here. The source waits for 20 s. */
+  /** The source reports; answers what became of the VM here. The source tries again on "still arriving", and on a failure. */
   async resolve(migrationId: string, outcome: "handed-over" | "aborted"): Promise<string> {
     const until = this.#clock.nowMs() + settleMs;
     // The worker that lost the connection may still be finding that out.
     const isArriving = (): boolean => this.#arrivals.ofMigration(migrationId)?.phase === "arriving";
     while (isArriving() && this.#clock.nowMs() < until) await sleep(this.#clock, 100);
     const arrival = this.#arrivals.ofMigration(migrationId);
-    if (arrival === undefined) return this.#hasArrived(migrationId) ? "running" : "not here";
-    if (arrival.phase === "arriving") throw new GodwitError("CONFLICT", "it is still arriving");
-    if (outcome === "aborted") {
-      await this.discard(arrival);
-      return "discarded";
+    if (arrival === undefined) {
+      const arrived = this.#arrivals.hasArrived(migrationId) || this.#hasArrived(migrationId);
+      return arrived ? "running" : "not here";
     }
-    if (arrival.run) await this.run(arrival);
-    else await this.#arrivals.delete(arrival.name);
-    return "running";
+    if (arrival.phase === "arriving") return "still arriving";
+    if (outcome === "handed-over") {
+      if (arrival.run) await this.run(arrival);
+      else await this.#arrivals.settle(arrival);
+      return "running";
+    }
+    const state = await this.stateOf(arrival);
+    if (state === "unknown") throw noAnswer(arrival.name);
+    if (state === "running") {
+      // Somebody here has decided otherwise.
+      await this.#arrivals.settle(arrival);
+      return "running";
+    }
+    await this.discard(arrival);
+    return "discarded";
   }
 
-  async run(arrival: Arrival): Promise<void> {
-    await this.#withMonitor(arrival, (monitor) => monitor.execute("cont"));
-    await this.#arrivals.delete(arrival.name);
-    await this.#vms.get(arrival.name)?.refresh();
+  /** Fails with CONFLICT (it cannot run) or TIMEOUT (QEMU does not answer; `force` tries nevertheless). */
+  async run(arrival: Arrival, { force = false } = {}): Promise<void> {
+    const { name } = arrival;
+    const state = await this.stateOf(arrival);
+    if (state === "unknown" && !force) throw noAnswer(name);
+    if (state === "gone") throw new GodwitError("CONFLICT", `the QEMU of VM ${name} has ended`);
+    if (state === "inmigrate") {
+      throw new GodwitError(
+        "CONFLICT",
+        `VM ${name} has not arrived completely and cannot run; \`godwit discard ${name}\` removes what is here`,
+      );
+    }
+    if (state !== "running") {
+      await this.#withMonitor(arrival, (monitor) => monitor.execute("cont"));
+    }
+    await this.#arrivals.settle(arrival);
+    await this.#vms.get(name)?.refresh();
   }
 
   /** Ends a QEMU that godwit started; one that was adopted is only forgotten. */
@@ -63,31 +89,49 @@ export class Kept {
     await this.#arrivals.delete(arrival.name);
   }
 
-  /** When nobody is left who knows: a VM that runs has been handed over, one that never loaded has not. */
-  async settleByState(arrival: Arrival): Promise<void> {
-    const { name } = arrival;
-    const state = await this.#stateOf(arrival);
+  /**
+   * When nobody is left who knows: a VM that runs has been handed over, one that never loaded has not. Answers what became of
+   * it; undefined when it was settled meanwhile, by somebody else.
+   */
+  async settleByState({ name, migrationId }: Arrival): Promise<Settled | undefined> {
+    const state = await this.#stateNow(name, migrationId);
+    const arrival = this.#arrivals.get(name);
+    if (state === undefined || !isUnsettled(arrival, migrationId)) return undefined;
     this.#log.info({ vm: name, state }, "settling a VM whose migration broke off");
-    if (state === "running" || state === "gone") {
-      await this.#arrivals.delete(name);
-    } else if (state === "inmigrate") {
-      await this.discard(arrival);
-    } else {
-      await this.#arrivals.put({ ...arrival, phase: "kept" });
+    if (state === "running") {
+      await this.#arrivals.settle(arrival);
+      return "running";
     }
+    if (state === "gone") {
+      await this.#arrivals.delete(name);
+      return "discarded";
+    }
+    if (state === "inmigrate") {
+      await this.discard(arrival);
+      return "discarded";
+    }
+    await this.#arrivals.put({ ...arrival, phase: "kept" });
+    return "kept";
   }
 
-  async #stateOf(arrival: Arrival): Promise<string> {
+  /** QEMU's own answer of now, "gone" or "unknown". */
+  async stateOf(arrival: Arrival): Promise<string> {
     const vm = this.#vms.get(arrival.name);
-    if (vm !== undefined) return await vm.refresh();
-    if (arrival.vm.launched) return "gone";
+    if (vm !== undefined) return await vm.query();
+    const absent = isAlive(arrival) ? "unknown" : "gone";
+    if (arrival.vm.launched) return absent;
     try {
       return await this.#withMonitor(arrival, async (monitor) => {
         return (await monitor.execute("query-status")).status;
       });
     } catch (error) {
-      return error instanceof GodwitError && error.code === "TIMEOUT" ? "unknown" : "gone";
+      return error instanceof GodwitError && error.code === "QMP_CLOSED" ? absent : "unknown";
     }
+  }
+
+  async #stateNow(name: string, migrationId: string): Promise<string | undefined> {
+    const arrival = this.#arrivals.get(name);
+    return isUnsettled(arrival, migrationId) ? await this.stateOf(arrival) : undefined;
   }
 
   async #withMonitor<T>(arrival: Arrival, ask: Parameters<typeof visit<T>>[2]): Promise<T> {
@@ -95,6 +139,27 @@ export class Kept {
     if (vm !== undefined) return await ask(await vm.monitor());
     return await visit(arrival.vm.qmpPath, this.#clock, ask);
   }
+}
+
+export type Settled = "running" | "discarded" | "kept";
+
+function isUnsettled(arrival: Arrival | undefined, migrationId: string): arrival is Arrival {
+  return arrival?.migrationId === migrationId && arrival.phase === "arriving";
+}
+
+/** Without its start time a pid may have been given again: then it counts as alive, which decides nothing. */
+function isAlive({ vm: { pid, startTimeTicks } }: Arrival): boolean {
+  if (pid === undefined) return false;
+  if (startTimeTicks === undefined) return systemProcesses.identify(pid) !== undefined;
+  return isRunning(systemProcesses, { pid, startTimeTicks });
+}
+
+export function noAnswer(name: string): GodwitError {
+  return new GodwitError(
+    "TIMEOUT",
+    `the QEMU of VM ${name} does not answer, so its state is not known; try again. ` +
+      `If you know that it may run: \`godwit continue --force ${name}\`. To end it: \`godwit stop --kill ${name}\``,
+  );
 }
 
 /** For `status`. */

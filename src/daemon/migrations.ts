@@ -39,6 +39,20 @@ export class Migrations {
     record.finish(ending);
   }
 
+  /** What became known of one after its end. */
+  async correct(
+    id: string,
+    how: (ended: Ending & Migration) => Pick<Ending, "state" | "text">,
+  ): Promise<void> {
+    const ended = this.#history.list().find((migration) => migration.id === id);
+    if (ended === undefined || ended.state === "running") return;
+    const change = how(ended as Ending & Migration);
+    this.#log.info({ migration: id, vm: ended.vm, state: change.state }, change.text);
+    await this.#history.correct({ ...ended, ...change }).catch((error: unknown) => {
+      this.#log.error({ error: String(error) }, "the migration history cannot be written");
+    });
+  }
+
   /** The same migration may have been here before, when a source tries again. */
   freeId(wanted: string): string {
     const taken = new Set(this.list().map(({ id }) => id));

@@ -12,14 +12,18 @@ import { isLoopback } from "../api/index.ts";
 import { GodwitError, toErrorRecord } from "../base/index.ts";
 import type { FromWorker, MigrationOutcome, PreparedVm } from "../migrate/index.ts";
 import type { VmDefinition } from "../qemu/launch/index.ts";
+import type { Arrival } from "./arrivals.ts";
 import type { Context } from "./context.ts";
 import { checkFits, definitionFromPeer, explainStart } from "./definition.ts";
-import type { MigrationRecord } from "./migration.ts";
+import type { Settled } from "./kept.ts";
+import type { Ending, MigrationRecord } from "./migration.ts";
 import { peerUid } from "./peer-uid.ts";
 import { WorkerProcess } from "./worker-process.ts";
 
 /** Connections that have not said yet what they want. */
 const pendingMax = 8;
+/** From one address, so that one host does not keep all others out. */
+const pendingOfOneMax = 4;
 const pendingMs = 30_000;
 
 type PrepareVm = Extract<FromWorker, { type: "prepare-vm" }>;
@@ -53,20 +57,29 @@ export class Receiving {
     const { log } = this.#context;
     const peerAddress = socket.remoteAddress ?? "?";
     socket.on("error", () => {});
-    const stranger = this.#refusal() ?? (await this.#stranger(socket));
+    const stranger = this.#refusal(peerAddress) ?? (await this.#stranger(socket));
     // Again: others may have come meanwhile.
-    const refusal = stranger ?? this.#refusal();
+    const refusal = stranger ?? this.#refusal(peerAddress);
     if (refusal !== undefined) {
       log.warn({ peer: peerAddress }, `connection refused: ${refusal}`);
       socket.destroy();
       return;
     }
-    this.#serve(socket, peerAddress);
+    try {
+      this.#serve(socket, peerAddress);
+    } catch (error) {
+      log.error({ peer: peerAddress, error: String(error) }, "no worker can be started");
+      socket.destroy();
+    }
   }
 
   /** Ends what has not begun, and leaves the rest to itself. Returns the workers still at it. */
   stop(): WorkerProcess[] {
-    for (const guest of this.#guests) if (guest.pending) guest.worker.kill();
+    for (const guest of this.#guests) {
+      if (!guest.pending) continue;
+      guest.stopDeadline();
+      guest.worker.kill();
+    }
     return Array.from(this.#guests, ({ worker }) => worker);
   }
 
@@ -80,19 +93,22 @@ export class Receiving {
     return guest !== undefined;
   }
 
-  #refusal(): string | undefined {
+  #refusal(peerAddress: string): string | undefined {
     if (this.#context.stopping) return "the daemon is stopping";
-    const pendingCount = Array.from(this.#guests).filter(({ pending }) => pending).length;
-    return pendingCount >= pendingMax ? `${pendingMax} connections are pending` : undefined;
+    const pending = Array.from(this.#guests).filter((guest) => guest.pending);
+    if (pending.length >= pendingMax) return `${pendingMax} connections are pending`;
+    const ofOne = pending.filter((guest) => guest.peerAddress === peerAddress);
+    if (ofOne.length < pendingOfOneMax) return undefined;
+    return `${pendingOfOneMax} connections from there are pending`;
   }
 
   /** Without TLS only this user's (and root's) programs of this machine may come. */
   async #stranger(socket: Socket): Promise<string | undefined> {
     const { tlsDirectory, insecure } = this.#context.config;
     if (tlsDirectory !== undefined || insecure) return undefined;
-    const { remoteAddress = "", remotePort = 0, localPort = 0 } = socket;
+    const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = socket;
     if (!isLoopback(remoteAddress)) return "not from this machine, and there is no TLS";
-    const uid = await peerUid({ remoteAddress, remotePort, localPort });
+    const uid = await peerUid({ remoteAddress, remotePort, localAddress, localPort });
     const own = process.getuid?.() ?? 0;
     if (uid === 0 || uid === own) return undefined;
     return `from ${uid === undefined ? "an unknown user" : `user ${uid}`}, and there is no TLS`;
@@ -191,7 +207,7 @@ export class Receiving {
       return vm;
     }
     if (message.definition === undefined) throw nobodyWaits(name);
-    const definition = { ...definitionFromPeer(message.definition), name };
+    const definition = { ...definitionFromPeer(message.definition, this.#context.config), name };
     const { record } = await this.#launch(definition);
     guest.vmName = name;
     const vm = {
@@ -229,7 +245,7 @@ export class Receiving {
     this.#guests.delete(guest);
     const outcome = guest.outcome;
     const { record, vmName } = guest;
-    if (vmName !== undefined) await this.#settleVm(vmName, outcome);
+    const settled = vmName === undefined ? undefined : await this.#settleVm(vmName, outcome);
     const { clock, log, migrations } = this.#context;
     if (record === undefined) {
       log.debug({ peer: guest.peerAddress, how }, "connection ended without a migration");
@@ -238,35 +254,68 @@ export class Receiving {
     const finishedWallMs = clock.wallMs();
     if (outcome !== undefined) {
       const { result: state, text, error, report } = outcome;
-      await migrations.close(record, { state, text, error, report, finishedWallMs });
       if (state === "done") await migrations.dropLog(guest.logPath);
+      await migrations.close(record, { state, text, error, report, finishedWallMs });
       return;
     }
     const text = `the worker ended (${how}) before it was done; its log is ${guest.logPath}`;
-    await migrations.close(record, { state: "failed", text, finishedWallMs });
+    await migrations.close(record, { ...endingOf(settled, text), finishedWallMs });
+  }
+
+  /** An arrival that a daemon before this one left, whose worker has ended. */
+  async settleLeftover(arrival: Arrival): Promise<void> {
+    const { kept, migrations, clock } = this.#context;
+    const settled = await kept.settleByState(arrival);
+    if (settled === undefined) return;
+    const { migrationId, name, sourceHost, sinceWallMs } = arrival;
+    const record = migrations.open({
+      id: migrations.freeId(`${migrationId}-in`),
+      migrationId,
+      role: "destination",
+      vm: name,
+      peer: sourceHost,
+      startedWallMs: sinceWallMs,
+    });
+    const ending = endingOf(settled, "the daemon ended during this migration");
+    await migrations.close(record, { ...ending, finishedWallMs: clock.wallMs() });
   }
 
   /** After the worker: what becomes of the VM. Without an outcome, QEMU's state decides. */
-  async #settleVm(name: string, outcome: MigrationOutcome | undefined): Promise<void> {
+  async #settleVm(
+    name: string,
+    outcome: MigrationOutcome | undefined,
+  ): Promise<Settled | undefined> {
     const { arrivals, kept, log } = this.#context;
     const arrival = arrivals.get(name);
-    if (arrival === undefined) return;
+    if (arrival === undefined) return undefined;
     switch (outcome?.result) {
       case "done":
-        await arrivals.delete(name);
+        await arrivals.settle(arrival);
         await this.#context.vms.get(name)?.refresh();
-        return;
+        return "running";
       case "uncertain":
         await arrivals.put({ ...arrival, phase: "kept" });
         log.warn({ vm: name }, "VM kept: the source fell silent");
-        return;
+        return "kept";
       case undefined:
         return await kept.settleByState(arrival);
       default:
         await arrivals.delete(name);
         if (arrival.vm.launched) await this.#context.vms.discard(name);
+        return "discarded";
     }
   }
+}
+
+function endingOf(settled: Settled | undefined, text: string): Pick<Ending, "state" | "text"> {
+  if (settled === "running") return { state: "done", text: `the VM runs here (${text})` };
+  if (settled === "kept") {
+    return {
+      state: "uncertain",
+      text: `${text}; the VM is kept here, stopped or not known to run`,
+    };
+  }
+  return { state: "failed", text };
 }
 
 function nobodyWaits(name: string): GodwitError {

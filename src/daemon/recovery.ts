@@ -2,16 +2,14 @@
  * After a crash of a daemon and its workers: what became of the migrations that were about to hand over.
  *
  * A source's worker writes `<runtimeDirectory>/migrations/<id>.json` before it hands over and removes it when all is known.
- * A journal that is there when a daemon starts belongs to a worker which is still at it, or which died.
+ * A journal whose worker has ended is settled by unsettled.ts: first QEMU is asked, then the destination is told.
  */
-import { existsSync } from "node:fs";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { formatHostPort } from "../api/index.ts";
-import type { Clock } from "../io/index.ts";
+import { type Clock, type Processes, sleep, systemProcesses } from "../io/index.ts";
 import { resolveAtDestination } from "../migrate/index.ts";
-import type { Context } from "./context.ts";
+import { findListener } from "../qemu/memory/index.ts";
 import { readJson } from "./files.ts";
 import { visit } from "./monitor.ts";
 
@@ -21,9 +19,12 @@ const journalSchema = z.looseObject({
   host: z.string(),
   port: z.number(),
   qmpPath: z.string(),
+  pid: z.number().optional(),
   transport: z
     .object({ tlsDirectory: z.string().optional(), insecure: z.boolean() })
     .default({ insecure: false }),
+  /** Written by a daemon that has found it out: QEMU may be asked only once, as it may be migrated again later. */
+  outcome: z.enum(["handed-over", "aborted"]).optional(),
 });
 
 export interface Journal {
@@ -32,16 +33,25 @@ export interface Journal {
   readonly host: string;
   readonly port: number;
   readonly qmpPath: string;
+  /** Undefined when it could not be found out. */
+  readonly pid?: number | undefined;
   readonly transport: { readonly tlsDirectory?: string | undefined; readonly insecure: boolean };
+  readonly outcome?: "handed-over" | "aborted" | undefined;
 }
 
-export interface Recovered {
+export interface Found {
   readonly outcome: "handed-over" | "aborted" | "unknown";
   readonly text: string;
 }
 
-/** Finds out what became of a migration. Never fails. */
-export type Recover = (journal: Journal) => Promise<Recovered>;
+export interface Recovery {
+  /** Finds out from the source QEMU what became of a migration. Never fails. */
+  readonly look: (journal: Journal, stopping: () => boolean) => Promise<Found>;
+  /** Tells the destination, which may hold the VM until it knows; answers what it made of it. Fails when there is no answer. */
+  readonly tell: (journal: Journal, outcome: "handed-over" | "aborted") => Promise<string>;
+  /** Between attempts. */
+  readonly retryMs: number;
+}
 
 export function journalPath(runtimeDirectory: string, migrationId: string): string {
   return join(runtimeDirectory, "migrations", `${migrationId}.json`);
@@ -52,32 +62,46 @@ export async function readJournal(path: string): Promise<Journal | undefined> {
   return result.success ? result.data : undefined;
 }
 
-/** Asks QEMU, and tells the destination, which may hold the VM until it knows. */
-export function recoverWithPeer(clock: Clock): Recover {
-  const ask = recoverByQemu(clock);
-  return async (journal) => {
-    const found = await ask(journal);
-    if (found.outcome === "unknown") return found;
-    const { host, port, transport, migrationId } = journal;
-    const peer = { host, port, transport: { ...transport, tlsDirectory: transport.tlsDirectory } };
-    try {
-      const there = await resolveAtDestination(clock, peer, found.outcome, migrationId, 3);
-      return { ...found, text: `${found.text}. The destination says of it: ${there}` };
-    } catch (error) {
-      const why = error instanceof Error ? error.message : String(error);
-      return { ...found, text: `${found.text}. The destination could not be told: ${why}` };
-    }
+export function systemRecovery(clock: Clock): Recovery {
+  return {
+    look: lookAtQemu(clock),
+    tell: ({ host, port, transport, migrationId }, outcome) => {
+      const peer = {
+        host,
+        port,
+        transport: { ...transport, tlsDirectory: transport.tlsDirectory },
+      };
+      return resolveAtDestination(clock, peer, outcome, migrationId, 3);
+    },
+    retryMs: 10_000,
   };
 }
 
+export interface LookOptions {
+  /** How long a QEMU that is about to decide is waited for. */
+  readonly waitMs?: number;
+  readonly processes?: Pick<Processes, "identify">;
+}
+
+const pollMs = 200;
+
 /** Asks QEMU only: after `completed` it never runs the VM again by itself; before, it does. */
-export function recoverByQemu(clock: Clock): Recover {
-  return async (journal) => {
+export function lookAtQemu(clock: Clock, options: LookOptions = {}): Recovery["look"] {
+  const { waitMs = 30_000, processes = systemProcesses } = options;
+  return async (journal, stopping) => {
     try {
+      const stranger = await notItsQemu(journal, processes);
+      if (stranger !== undefined) return { outcome: "unknown", text: stranger };
       return await visit(journal.qmpPath, clock, async (monitor) => {
-        const { status } = await monitor.execute("query-migrate");
-        const run = (await monitor.execute("query-status")).status;
-        return describe(journal, status ?? "none", run);
+        const until = clock.nowMs() + waitMs;
+        for (;;) {
+          const { status = "none" } = await monitor.execute("query-migrate");
+          const run = (await monitor.execute("query-status")).status;
+          const found = describe(journal, status, run);
+          if (found !== undefined) return found;
+          if (clock.nowMs() >= until || stopping()) return undecided(journal, status, run);
+          await sleep(clock, pollMs);
+        }
       });
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error);
@@ -89,44 +113,50 @@ export function recoverByQemu(clock: Clock): Recover {
   };
 }
 
-function describe(journal: Journal, status: string, run: string): Recovered {
+/** Whoever answers at the path may be a QEMU started since, which knows nothing of this migration. */
+async function notItsQemu(
+  { pid, vmName, qmpPath }: Journal,
+  processes: Pick<Processes, "identify">,
+): Promise<string | undefined> {
+  if (pid === undefined) return undefined;
+  if (processes.identify(pid) === undefined) {
+    return (
+      `the source QEMU of ${vmName} (process ${pid}) is gone: whether it had handed over cannot be known. ` +
+      `Look whether ${vmName} did anything since, then decide at the destination: \`godwit continue ${vmName}\` or \`godwit discard ${vmName}\``
+    );
+  }
+  const listener = await findListener(qmpPath).catch(() => undefined);
+  if (listener === undefined || listener === pid) return undefined;
+  return `${qmpPath} belongs to another process (${listener}) than the source QEMU of ${vmName} (${pid}): it cannot be asked`;
+}
+
+/** Run states of a VM that is here as before. */
+const hereStates: readonly string[] = ["running", "paused", "suspended", "prelaunch"];
+
+/** Undefined: QEMU has yet to decide. */
+function describe(journal: Journal, status: string, run: string): Found | undefined {
   const { vmName } = journal;
-  // A VM that runs again after `completed` was started here by somebody: then it is not the destination's.
-  if (status === "completed" && run !== "running") {
+  if (status === "completed") {
+    if (run === "running") {
+      return {
+        outcome: "unknown",
+        text: `${vmName} had been handed over to ${formatHostPort(journal)}, and somebody has run it here again; look whether it runs there as well, and end one of them`,
+      };
+    }
     return {
       outcome: "handed-over",
       text: `${vmName} had been handed over to ${formatHostPort(journal)}; check that it runs there. Here it stays stopped`,
     };
   }
+  if (!["failed", "cancelled", "none"].includes(status) || !hereStates.includes(run)) {
+    return undefined;
+  }
   return { outcome: "aborted", text: `${vmName} had not been handed over; here it is ${run}` };
 }
 
-/** At start: says in the list what became of a migration of the daemon before this one. Its worker has ended. */
-export async function recoverJournal(
-  context: Context,
-  recover: Recover,
-  path: string,
-): Promise<void> {
-  const { clock, log, migrations } = context;
-  const journal = await readJournal(path);
-  if (journal === undefined) {
-    // Its worker completed the migration and removed it, or it is damaged.
-    if (existsSync(path)) log.error({ path }, "a migration's journal cannot be read");
-    return await rm(path, { force: true });
-  }
-  const found = await recover(journal);
-  const record = migrations.open({
-    id: migrations.freeId(journal.migrationId),
-    migrationId: journal.migrationId,
-    role: "source",
-    vm: journal.vmName,
-    peer: formatHostPort(journal),
-    startedWallMs: clock.wallMs(),
-  });
-  await migrations.close(record, {
-    state: found.outcome === "aborted" ? "failed" : "interrupted",
-    text: `the daemon ended during this migration: ${found.text}`,
-    finishedWallMs: clock.wallMs(),
-  });
-  await rm(path, { force: true });
+function undecided({ vmName }: Journal, status: string, run: string): Found {
+  return {
+    outcome: "unknown",
+    text: `the source QEMU of ${vmName} has not decided (migration ${status}, VM ${run}): whether it hands over is not known yet`,
+  };
 }

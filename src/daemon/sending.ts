@@ -1,6 +1,5 @@
 /** The source's part: starts a worker for each outgoing migration, and settles what came of it. */
 import { randomBytes } from "node:crypto";
-import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { formatHostPort, isLoopback, type Migration } from "../api/index.ts";
 import { GodwitError } from "../base/index.ts";
@@ -16,7 +15,6 @@ import type { Context } from "./context.ts";
 import { definitionToSend } from "./definition.ts";
 import type { Ending, MigrationRecord } from "./migration.ts";
 import { runStateAt } from "./monitor.ts";
-import { journalPath, type Recover, readJournal } from "./recovery.ts";
 import type { RunningVm } from "./vm.ts";
 import { WorkerProcess } from "./worker-process.ts";
 
@@ -52,12 +50,10 @@ const sourceStates = ["running", "paused", "suspended", "prelaunch"];
 
 export class Sending {
   readonly #context: Context;
-  readonly #recover: Recover;
   readonly #outgoing = new Map<string, Outgoing>();
 
-  constructor(context: Context, recover: Recover) {
+  constructor(context: Context) {
     this.#context = context;
-    this.#recover = recover;
   }
 
   /** Fails with NOT_FOUND, CONFLICT, INSECURE or QEMU_UNSUPPORTED; what goes wrong later is the migration's outcome. */
@@ -71,7 +67,8 @@ export class Sending {
       );
     }
     const { record } = vm;
-    this.#check(input, input.vm, await vm.refresh());
+    this.#check(input, input.vm, await vm.query());
+    this.#context.unsettled.check(input.vm, record.migrationQmpPath);
     const version = parseVersion(`version ${record.qemuVersion}`);
     if (version !== undefined) assertKeepsDirtyPages(record.accelerator, version);
     const job = {
@@ -87,6 +84,7 @@ export class Sending {
   async send(input: SendVmInput): Promise<Migration> {
     this.#check(input, input.name, await runStateAt(input.qmpPath, this.#context.clock));
     const { qmpPath, pid } = input;
+    this.#context.unsettled.check(input.name, qmpPath);
     const job = { ...this.#job(input, input.name), qmpPath, ...(pid === undefined ? {} : { pid }) };
     return this.#start(job, undefined);
   }
@@ -101,6 +99,10 @@ export class Sending {
   stop(): WorkerProcess[] {
     for (const { worker } of this.#outgoing.values()) worker.send({ type: "cancel" });
     return Array.from(this.#outgoing.values(), ({ worker }) => worker);
+  }
+
+  has(migrationId: string): boolean {
+    return this.#outgoing.has(migrationId);
   }
 
   get activeCount(): number {
@@ -190,7 +192,7 @@ export class Sending {
     const outgoing = this.#outgoing.get(id);
     if (outgoing === undefined) return;
     const { record, outcome, logPath } = outgoing;
-    const { migrations, clock } = this.#context;
+    const { migrations, clock, unsettled } = this.#context;
     try {
       if (outcome === undefined) return await this.#crashed(outgoing, how);
       if (outcome.result === "done") {
@@ -201,6 +203,7 @@ export class Sending {
       const { result: state, text, error, report } = outcome;
       const finishedWallMs = clock.wallMs();
       await migrations.close(record, { state, text, error, report, finishedWallMs });
+      if (state === "unconfirmed") unsettled.settleLater(outgoing.job, id);
     } finally {
       this.#outgoing.delete(id);
       await outgoing.vm?.refresh();
@@ -222,11 +225,8 @@ export class Sending {
 
   /** The worker broke down: QEMU knows whether it had handed over. */
   async #crashed({ job, record, logPath }: Outgoing, how: string): Promise<void> {
-    const { runtimeDirectory, clock, migrations } = this.#context;
-    const path = journalPath(runtimeDirectory, job.migrationId);
-    const journal = (await readJournal(path)) ?? job;
-    const found = await this.#recover(journal);
-    await rm(path, { force: true });
+    const { unsettled, clock, migrations } = this.#context;
+    const found = await unsettled.settle(job, job.migrationId);
     const text = `the worker ended (${how}) before it was done: ${found.text}; its log is ${logPath}`;
     const state: Ending["state"] = found.outcome === "aborted" ? "failed" : "interrupted";
     await migrations.close(record, { state, text, finishedWallMs: clock.wallMs() });

@@ -9,7 +9,8 @@ import type { z } from "zod";
 import { programVersion } from "./config.ts";
 import type { Context } from "./context.ts";
 import { examine } from "./doctor.ts";
-import { describeArrival } from "./kept.ts";
+import type { Arrival } from "./arrivals.ts";
+import { describeArrival, noAnswer } from "./kept.ts";
 import { readLog } from "./console.ts";
 import type { Receiving } from "./receiving.ts";
 import type { Sending } from "./sending.ts";
@@ -123,12 +124,20 @@ export class Service {
     }
     const arrival = arrivals.get(name);
     if (arrival !== undefined) {
-      await kept.run(arrival);
+      checkKept(arrival);
+      await kept.run(arrival, { force });
       return { text: `${name} runs here` };
     }
     const vm = vms.need(name);
-    const state = await vm.refresh();
+    const state = await vm.query();
     if (state === "running") return { text: `${name} runs already` };
+    if (state === "unknown" && !force) throw noAnswer(name);
+    if (state === "inmigrate" || (state === "finish-migrate" && !force)) {
+      throw new GodwitError(
+        "CONFLICT",
+        `VM ${name} is in the middle of a migration (${state}); see \`godwit status ${name}\``,
+      );
+    }
     if (state === "postmigrate" && !force) {
       throw new GodwitError(
         "CONFLICT",
@@ -147,18 +156,15 @@ export class Service {
     }
     const arrival = arrivals.get(name);
     if (arrival !== undefined) {
+      checkKept(arrival);
+      // An adopted one is only forgotten.
+      if (arrival.vm.launched) checkStopped(name, await kept.stateOf(arrival));
       await kept.discard(arrival);
       const adopted = arrival.vm.launched ? "" : "; its QEMU is left to whoever started it";
       return { text: `${name} was discarded${adopted}` };
     }
     if (!vms.has(name)) throw noSuchVm(name);
-    const state = vms.get(name)?.runState;
-    if (state === "running") {
-      throw new GodwitError(
-        "CONFLICT",
-        `VM ${name} runs; to end it: \`godwit stop ${name}\` or \`godwit stop --kill ${name}\``,
-      );
-    }
+    checkStopped(name, (await vms.get(name)?.query()) ?? "gone");
     await vms.discard(name);
     return { text: `${name} was discarded` };
   }
@@ -187,4 +193,23 @@ export class Service {
     if (!known) throw new GodwitError("CONFLICT", `migration ${migration.id} is just ending`);
     return migration;
   }
+}
+
+/** While it arrives, or a daemon that was restarted finds out whether it still does, it is nobody's to decide. */
+function checkKept({ name, phase, sourceHost }: Arrival): void {
+  if (phase === "kept") return;
+  throw new GodwitError(
+    "CONFLICT",
+    `VM ${name} is arriving from ${sourceHost}: whether it runs here is decided there. ` +
+      `Wait until \`godwit status ${name}\` says that it runs or was kept; after a restart of the daemon that takes up to two minutes`,
+  );
+}
+
+function checkStopped(name: string, state: string): void {
+  if (state === "unknown") throw noAnswer(name);
+  if (state !== "running") return;
+  throw new GodwitError(
+    "CONFLICT",
+    `VM ${name} runs; to end it: \`godwit stop ${name}\` or \`godwit stop --kill ${name}\``,
+  );
 }

@@ -59,7 +59,13 @@ export class SpareWorker {
     child.ref();
     child.channel?.ref();
     // The process has the file open: it goes on writing to it under its new name.
-    renameSync(this.#logPath, logPath);
+    try {
+      renameSync(this.#logPath, logPath);
+    } catch (error) {
+      child.on("error", () => {});
+      child.kill("SIGKILL");
+      throw error;
+    }
     return child;
   }
 
@@ -82,7 +88,13 @@ export class SpareWorker {
   #start(): void {
     if (this.#stopped || this.#child !== undefined) return;
     this.#logPath = join(this.#logDirectory, `spare-${randomUUID()}.log`);
-    const child = spawnWorker(this.#workerPath, this.#logPath);
+    let child: ChildProcess;
+    try {
+      child = spawnWorker(this.#workerPath, this.#logPath);
+    } catch {
+      // Whoever needs one starts it, and is told why it cannot.
+      return;
+    }
     this.#child = child;
     child.on("error", this.#gone);
     child.on("close", this.#gone);

@@ -51,15 +51,23 @@ export class RunningVm {
     return this.#monitor;
   }
 
-  /** Asks QEMU; during a switch-over it may be too busy to answer, and the last known state stands. */
-  async refresh(): Promise<string> {
+  /** QEMU's own answer of now: its run state, "gone" when it has ended, "unknown" when it does not answer. */
+  async query(): Promise<string> {
     try {
       const monitor = await this.monitor();
       const { status } = await monitor.execute("query-status", {}, { deadlineMs: askMs });
       this.runState = status;
+      return status;
     } catch {
-      if (!this.isAlive()) this.#gone();
+      if (this.isAlive()) return "unknown";
+      this.#gone();
+      return "gone";
     }
+  }
+
+  /** For display. Asks QEMU; during a switch-over it may be too busy to answer, and the last known state stands. */
+  async refresh(): Promise<string> {
+    await this.query();
     return this.runState;
   }
 

@@ -13,7 +13,7 @@ import {
   type VmDefinition,
 } from "../qemu/launch/index.ts";
 import { findQemu } from "../qemu/probe/index.ts";
-import { makeDirectory } from "./files.ts";
+import { makePrivateDirectory } from "./files.ts";
 import type { Logger } from "./log.ts";
 import { logTail, RunningVm } from "./vm.ts";
 
@@ -47,7 +47,7 @@ export class Vms {
 
   /** Finds the VMs of a daemon before this one. */
   async load(): Promise<void> {
-    await makeDirectory(this.#directory);
+    await makePrivateDirectory(this.#directory);
     for (const name of await readdir(this.#directory)) {
       try {
         await this.#find(name);

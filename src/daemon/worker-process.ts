@@ -37,7 +37,15 @@ export class WorkerProcess {
     this.#clock = options.clock;
     this.#child = options.spare.take(options.logPath);
     const { pid } = this.#child;
-    const forget = pid === undefined ? () => {} : noteWorker(options.workersDirectory, pid);
+    let forget = (): void => {};
+    try {
+      if (pid !== undefined) forget = noteWorker(options.workersDirectory, pid);
+    } catch (error) {
+      // Nobody would look after it.
+      this.#child.on("error", () => {});
+      this.#child.kill("SIGKILL");
+      throw error;
+    }
     const ended = (how: string): void => {
       if (this.#ended) return;
       this.#ended = true;

@@ -123,6 +123,37 @@ test("addresses and UUID depend on the name and the position only", () => {
   assert.equal(networkMac(given, 0), "52:54:00:aa:bb:cc");
 });
 
+test("a definition from a peer is bounded, and so is what is said of it", () => {
+  const base = { name: "web", memory: "512M" };
+  const long = "x".repeat(4097);
+  const forwards = Array.from({ length: 257 }, () => ({ hostPort: 1, guestPort: 1 }));
+  const refused = [
+    { kernel: long },
+    { kernel: "k", commandLine: long },
+    { cpu: long },
+    { extraArguments: [long] },
+    { extraArguments: Array(257).fill("-S") },
+    { disks: [{ nbd: { socket: "s", export: long } }] },
+    { networks: [{ type: "user", forwards }] },
+  ];
+  for (const more of refused) {
+    assert.throws(() => checkDefinition({ ...base, ...more }), { code: "DEFINITION_INVALID" });
+  }
+  const said = (value: object): string => {
+    try {
+      checkDefinition(value);
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return "";
+  };
+  const lines = said({ ...base, extraArguments: Array(200).fill(1) }).split("\n");
+  assert.equal(lines.length, 21);
+  assert.match(lines.at(-1) ?? "", /and 180 more/);
+  const wide = said({ ...base, ["é".repeat(100_000)]: 1 });
+  assert.ok(wide !== "" && Buffer.byteLength(wide) <= 4096, String(Buffer.byteLength(wide)));
+});
+
 test("docs/vm-definition.schema.json is the schema", async () => {
   const path = new URL("../../../docs/vm-definition.schema.json", import.meta.url);
   assert.deepEqual(

@@ -19,6 +19,10 @@ export async function loadDefinition(path: string): Promise<VmDefinition> {
   return parseDefinition(text, { source: path, baseDirectory: dirname(resolve(path)) });
 }
 
+/** What is said of a definition that is wrong crosses the network, too. */
+const issuesMax = 20;
+const problemsBytesMax = 4096;
+
 /** As `loadDefinition`, from text; `source` names it in errors. Fails with DEFINITION_INVALID. */
 export function parseDefinition(
   text: string,
@@ -34,9 +38,11 @@ export function parseDefinition(
   }
   const result = definitionSchema.safeParse(document.toJS(), { reportInput: true });
   if (!result.success) {
-    throw invalid(
-      result.error.issues.map((issue) => describeIssue(issue, { source, lines, document })),
-    );
+    const { issues } = result.error;
+    const origin = { source, lines, document };
+    const problems = issues.slice(0, issuesMax).map((issue) => describeIssue(issue, origin));
+    const more = issues.length - issuesMax;
+    throw invalid(more > 0 ? [...problems, `${source}: and ${more} more`] : problems);
   }
   const problems = contradictions(result.data).map((problem) => `${source}: ${problem}`);
   if (problems.length > 0) throw invalid(problems);
@@ -169,7 +175,15 @@ function hash(text: string): Buffer {
 }
 
 function invalid(problems: readonly string[]): GodwitError {
-  return new GodwitError("DEFINITION_INVALID", problems.join("\n"), {
-    details: { problems },
+  const text = shorten(problems.join("\n"), problemsBytesMax);
+  return new GodwitError("DEFINITION_INVALID", text, {
+    details: { problems: text.split("\n") },
   });
+}
+
+function shorten(text: string, bytesMax: number): string {
+  const bytes = Buffer.from(text);
+  if (bytes.length <= bytesMax) return text;
+  // What is left of a character that was cut becomes U+FFFD, three bytes.
+  return `${bytes.subarray(0, bytesMax - 6).toString()}…`.replace(/\uFFFD…$/, "…");
 }

@@ -29,6 +29,7 @@ const memory = z
     [
       z
         .string()
+        .max(32)
         .regex(/^\d+(\.\d+)?\s*[KMGTkmgt](i?B)?$/, sizeHint)
         .transform((text) => parseSize(text) ?? 0),
       // As a parsed definition has it, when it comes from another godwit.
@@ -42,10 +43,12 @@ const memory = z
       'Guest memory with its unit, like "512M" or "5G" (powers of two, whole mebibytes); a bare number is bytes.',
   });
 
-const path = z
-  .string()
-  .min(1)
-  .regex(/^[^\0]*$/, "must not contain NUL");
+/** Definitions also come from peers. */
+const charactersMax = 4096;
+const entriesMax = 256;
+const boundedText = z.string().max(charactersMax);
+
+const path = boundedText.min(1).regex(/^[^\0]*$/, "must not contain NUL");
 
 const disk = z.strictObject({
   file: path
@@ -54,7 +57,7 @@ const disk = z.strictObject({
   nbd: z
     .strictObject({
       socket: path.meta({ description: "Unix socket of the NBD server." }),
-      export: z.string().default("").meta({ description: "Name of the export." }),
+      export: boundedText.default("").meta({ description: "Name of the export." }),
     })
     .optional()
     .meta({ description: "A disk served by an NBD server on a unix socket, instead of `file`." }),
@@ -99,11 +102,12 @@ const network = z.discriminatedUnion("type", [
         .array(
           z.strictObject({
             protocol: z.enum(["tcp", "udp"]).default("tcp"),
-            hostAddress: z.string().default("127.0.0.1"),
+            hostAddress: boundedText.default("127.0.0.1"),
             hostPort: port,
             guestPort: port,
           }),
         )
+        .max(entriesMax)
         .default([]),
     })
     .meta({ description: "User-mode network; connections break when the VM moves." }),
@@ -133,6 +137,7 @@ export const definitionSchema = z
     vcpus: z.int().min(1).max(1024).default(1).meta({ description: "Number of virtual CPUs." }),
     machine: z
       .string()
+      .max(64)
       .regex(
         /^(q35|pc|microvm|pc-q35-[\w.]+|pc-i440fx-[\w.]+)$/,
         "must be q35, pc, microvm, or a versioned type like pc-q35-10.0",
@@ -146,14 +151,14 @@ export const definitionSchema = z
       .enum(["auto", "kvm", "tcg"])
       .default("auto")
       .meta({ description: "auto is kvm where it works, else tcg (emulation)." }),
-    cpu: z.string().min(1).optional().meta({
+    cpu: boundedText.min(1).optional().meta({
       description:
         "QEMU CPU model. Default: host under kvm (source and destination must then have the same CPU), max,-erms,-fsrm under tcg.",
     }),
     uuid: z.uuid().optional().meta({ description: "Default: derived from the name." }),
     kernel: path.optional().meta({ description: "Linux kernel to boot directly." }),
     initrd: path.optional(),
-    commandLine: z.string().optional().meta({ description: "For the kernel." }),
+    commandLine: boundedText.optional().meta({ description: "For the kernel." }),
     disks: z.array(disk).max(slotsPerKind).default([]),
     networks: z.array(network).max(slotsPerKind).default([]),
     agent: z
@@ -164,7 +169,8 @@ export const definitionSchema = z
     rng: z.boolean().default(true),
     binary: path.optional().meta({ description: "QEMU to use instead of the one that is found." }),
     extraArguments: z
-      .array(z.string())
+      .array(boundedText)
+      .max(entriesMax)
       .default([])
       .meta({ description: "Appended to QEMU's command line as they are." }),
   })
