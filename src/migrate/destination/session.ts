@@ -17,7 +17,7 @@ import {
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
-import { FaultPoints } from "../fault-point.ts";
+import { Driver } from "../driver.ts";
 import type { MigrationOutcome, MigrationProgress, PreparedVm, ReceiveJob } from "../job.ts";
 import { acceptChannel } from "../transport.ts";
 import { hashMemory } from "../verify.ts";
@@ -31,7 +31,6 @@ import {
   type DestinationEffect,
   type DestinationEvent,
   destinationFinalPhases,
-  type DestinationPhase,
   type DestinationState,
   initialDestinationState,
   stepDestination,
@@ -65,12 +64,7 @@ export class DestinationSession {
   readonly #startMs: number;
   readonly #channel: FrameChannel;
   readonly #pump: DestinationPump;
-  readonly #ended = Promise.withResolvers<void>();
-  readonly #faults: FaultPoints;
-  readonly #timers = new Map<string, () => void>();
-  #state: DestinationState;
-  #events: DestinationEvent[] = [];
-  #dispatching = false;
+  readonly #driver: Driver<DestinationState, DestinationEvent, DestinationEffect>;
   #offer: OfferMessage | undefined;
   #vmPrepared: Promise<PreparedVm> | undefined;
   #vm: PreparedVm | undefined;
@@ -86,8 +80,15 @@ export class DestinationSession {
     this.#host = host;
     this.#clock = clock;
     this.#startMs = clock.nowMs();
-    this.#faults = new FaultPoints(job.stopAt);
-    this.#state = initialDestinationState({ ...deadlines, ...job.deadlines });
+    this.#driver = new Driver({
+      clock,
+      state: initialDestinationState({ ...deadlines, ...job.deadlines }),
+      step: stepDestination,
+      finalPhases: destinationFinalPhases,
+      stopAt: job.stopAt,
+      entered: () => this.#entered(),
+      perform: (effect) => this.#perform(effect),
+    });
     const channelEvents: ChannelEvents = {
       frame: (header, slab, from, to) => {
         if (header.type === FrameType.control) {
@@ -108,13 +109,13 @@ export class DestinationSession {
   /** Never rejects: every failure is an outcome. Undefined: the connection asked for something else than a migration. */
   async run(accepted: Socket): Promise<MigrationOutcome | undefined> {
     const stopProgress = this.#followProgress();
-    this.#setDeadline("idle", deadlines.idleMs);
+    this.#driver.setDeadline("idle", deadlines.idleMs);
     try {
       await acceptChannel(this.#clock, this.#channel, accepted, this.#job.transport);
     } catch (error) {
       this.#failed(error);
     }
-    await this.#ended.promise;
+    await this.#driver.ended;
     stopProgress();
     await this.#close();
     return this.#offer === undefined ? undefined : this.#outcome();
@@ -129,29 +130,11 @@ export class DestinationSession {
   // Events
 
   #dispatch(event: DestinationEvent): void {
-    this.#events.push(event);
-    if (this.#dispatching) return;
-    this.#dispatching = true;
-    try {
-      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
-        const { state, effects } = stepDestination(this.#state, next);
-        const entered = state.phase !== this.#state.phase;
-        this.#state = state;
-        if (entered) this.#entered(state.phase);
-        for (const effect of effects) {
-          this.#faults.arrived(`effect:${effect.type}`);
-          this.#perform(effect);
-        }
-        if (destinationFinalPhases.includes(state.phase)) this.#ended.resolve();
-      }
-    } finally {
-      this.#dispatching = false;
-    }
+    this.#driver.dispatch(event);
   }
 
-  #entered(phase: DestinationPhase): void {
+  #entered(): void {
     if (this.#offer !== undefined) this.#host.progress(this.#progress());
-    this.#faults.arrived(`phase:${phase}`);
   }
 
   #failed(error: unknown): void {
@@ -162,7 +145,7 @@ export class DestinationSession {
   #lost(error: GodwitError): void {
     const record = toErrorRecord(error);
     const damaged = error.code === "FRAME_INVALID" || error.code === "FRAME_CHECKSUM";
-    if (damaged && this.#state.phase !== "loaded")
+    if (damaged && this.#driver.state.phase !== "loaded")
       this.#dispatch({ type: "failed", error: record });
     else this.#dispatch({ type: "peer-lost", error: record });
   }
@@ -172,7 +155,7 @@ export class DestinationSession {
       case "offer":
         if (this.#offer !== undefined) throw new GodwitError("PROTOCOL_ORDER", "a second offer");
         this.#offer = message;
-        this.#clearDeadline("idle");
+        this.#driver.clearDeadline("idle");
         this.#dispatch({ type: "offer" });
         break;
       case "verify":
@@ -196,7 +179,7 @@ export class DestinationSession {
           throw new GodwitError("PROTOCOL_ORDER", "a question in the middle of a migration");
         }
         this.#resolving = true;
-        this.#clearDeadline("idle");
+        this.#driver.clearDeadline("idle");
         this.#start(this.#resolve(message.migrationId, message.outcome));
         break;
     }
@@ -205,7 +188,7 @@ export class DestinationSession {
   async #resolve(migrationId: string, outcome: "handed-over" | "aborted"): Promise<void> {
     const state = await this.#host.resolve(migrationId, outcome);
     this.#channel.sendControl({ type: "resolved", state });
-    this.#ended.resolve();
+    this.#driver.finish();
   }
 
   async #awaitLoaded(): Promise<void> {
@@ -241,27 +224,15 @@ export class DestinationSession {
       case "discard-vm":
         return this.#start(this.#discardVm());
       case "set-deadline":
-        return this.#setDeadline(effect.name, effect.ms);
       case "clear-deadline":
-        return this.#clearDeadline(effect.name);
       case "finish":
+        // The driver's.
         return;
     }
   }
 
   #start(work: Promise<void>): void {
     work.catch((error: unknown) => this.#failed(error));
-  }
-
-  #setDeadline(name: string, ms: number): void {
-    this.#clearDeadline(name);
-    const run = (): void => this.#dispatch({ type: "deadline", name: name as never });
-    this.#timers.set(name, this.#clock.after(ms, run));
-  }
-
-  #clearDeadline(name: string): void {
-    this.#timers.get(name)?.();
-    this.#timers.delete(name);
   }
 
   #streamPath(): string {
@@ -272,7 +243,7 @@ export class DestinationSession {
     this.#vmPrepared = this.#host.prepareVm(this.#offer as OfferMessage);
     const vm = await this.#vmPrepared;
     // Given up while QEMU started: `#discardVm` ends it.
-    if (this.#state.phase !== "preparing") return;
+    if (this.#driver.state.phase !== "preparing") return;
     this.#vm = vm;
     const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
     this.#qemu = new DestinationQemu(qmp, this.#clock);
@@ -342,7 +313,7 @@ export class DestinationSession {
   #progress(): MigrationProgress {
     return {
       role: "destination",
-      phase: this.#state.phase,
+      phase: this.#driver.state.phase,
       elapsedMs: this.#clock.nowMs() - this.#startMs,
       round: 0,
       memoryBytes: this.#pump.memoryBytes,
@@ -373,8 +344,7 @@ export class DestinationSession {
   }
 
   async #close(): Promise<void> {
-    for (const stop of this.#timers.values()) stop();
-    this.#timers.clear();
+    this.#driver.close();
     await this.#channel.finish(2_000);
     this.#pump.stop();
     await this.#qemu?.qmp[Symbol.asyncDispose]();
@@ -383,7 +353,7 @@ export class DestinationSession {
 
   #outcome(): MigrationOutcome {
     const offer = this.#offer as OfferMessage;
-    const { phase, error } = this.#state;
+    const { phase, error } = this.#driver.state;
     const result = phase === "done" || phase === "uncertain" ? phase : "failed";
     const progress = this.#progress();
     return {

@@ -13,7 +13,7 @@ import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import type { StreamHead } from "../../qemu/stream/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
-import { FaultPoints } from "../fault-point.ts";
+import { Driver } from "../driver.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
 import { removeJournal, writeJournal } from "../journal.ts";
 import { RandomHints } from "../random-hints.ts";
@@ -27,7 +27,6 @@ import {
   type SourceEffect,
   type SourceEvent,
   sourceFinalPhases,
-  type SourcePhase,
   type SourceState,
   stepSource,
 } from "./machine.ts";
@@ -64,15 +63,10 @@ export class SourceSession {
   readonly #clock: Clock;
   readonly #host: SourceHost;
   readonly #meter: RateMeter;
-  readonly #faults: FaultPoints;
-  readonly #timers = new Map<string, () => void>();
   readonly #channel: FrameChannel;
-  readonly #ended = Promise.withResolvers<void>();
+  readonly #driver: Driver<SourceState, SourceEvent, SourceEffect>;
   readonly #skip: SkipMap | undefined;
   readonly #pump: SourcePump;
-  #state: SourceState;
-  #events: SourceEvent[] = [];
-  #dispatching = false;
   #qemu: SourceQemu | undefined;
   #pid: number | undefined;
   #memory: GuestMemory | undefined;
@@ -88,13 +82,16 @@ export class SourceSession {
     this.#host = host;
     this.#clock = clock;
     this.#meter = new RateMeter(clock.nowMs());
-    this.#faults = new FaultPoints(job.stopAt);
     const { options } = job;
-    this.#state = initialSourceState({
-      ...options,
-      ...deadlines,
-      ...job.deadlines,
-      fixedMs: fixedDowntimeMs,
+    const times = { ...deadlines, ...job.deadlines, fixedMs: fixedDowntimeMs };
+    this.#driver = new Driver({
+      clock,
+      state: initialSourceState({ ...options, ...times }),
+      step: stepSource,
+      finalPhases: sourceFinalPhases,
+      stopAt: job.stopAt,
+      entered: () => this.#entered(),
+      perform: (effect) => this.#perform(effect),
     });
     this.#skip = options.dropShare > 0 ? new SkipMap() : undefined;
     const channelEvents: ChannelEvents = {
@@ -136,13 +133,13 @@ export class SourceSession {
     try {
       await this.#prepare();
       this.#dispatch({ type: "start" });
-      await this.#ended.promise;
+      await this.#driver.ended;
     } catch (error) {
-      this.#state = { ...this.#state, phase: "failed", error: toErrorRecord(error) };
+      this.#driver.state = { ...this.#driver.state, phase: "failed", error: toErrorRecord(error) };
     }
     stopProgress();
     // Given up before it began, nothing else has put QEMU's settings back.
-    const stays = this.#state.phase === "failed" || this.#state.phase === "cancelled";
+    const stays = this.#driver.state.phase === "failed" || this.#driver.state.phase === "cancelled";
     if (stays) await this.#qemu?.restore().catch(() => {});
     await this.#close();
     return this.#outcome();
@@ -186,35 +183,17 @@ export class SourceSession {
   // Events
 
   #dispatch(event: SourceEvent): void {
-    this.#events.push(event);
-    if (this.#dispatching) return;
-    this.#dispatching = true;
-    try {
-      for (let next = this.#events.shift(); next !== undefined; next = this.#events.shift()) {
-        const { state, effects } = stepSource(this.#state, next);
-        const entered = state.phase !== this.#state.phase;
-        this.#state = state;
-        if (entered) this.#entered(state.phase);
-        for (const effect of effects) {
-          this.#faults.arrived(`effect:${effect.type}`);
-          this.#perform(effect);
-        }
-        if (sourceFinalPhases.includes(state.phase)) this.#ended.resolve();
-      }
-    } finally {
-      this.#dispatching = false;
-    }
+    this.#driver.dispatch(event);
   }
 
-  #entered(phase: SourcePhase): void {
-    this.statistics.phase = phase;
+  #entered(): void {
+    this.statistics.phase = this.#driver.state.phase;
     this.#host.progress(this.statistics);
-    this.#faults.arrived(`phase:${phase}`);
   }
 
   /** Something here. Once QEMU has let go nothing here matters any more, such as QEMU closing its stream. */
   #failed(error: unknown): void {
-    if (this.#state.phase === "handover" && this.#state.letGo) return;
+    if (this.#driver.state.phase === "handover" && this.#driver.state.letGo) return;
     this.#dispatch({ type: "failed", error: toErrorRecord(error) });
   }
 
@@ -356,10 +335,9 @@ export class SourceSession {
       case "ensure-resumed":
         return this.#start(this.#ensureResumed());
       case "set-deadline":
-        return this.#setDeadline(effect.name, effect.ms);
       case "clear-deadline":
-        return this.#clearDeadline(effect.name);
       case "finish":
+        // The driver's.
         return;
     }
   }
@@ -367,17 +345,6 @@ export class SourceSession {
   /** What an effect began; its failure is an event like any other. */
   #start(work: Promise<void>): void {
     work.catch((error: unknown) => this.#failed(error));
-  }
-
-  #setDeadline(name: string, ms: number): void {
-    this.#clearDeadline(name);
-    const run = (): void => this.#dispatch({ type: "deadline", name: name as never });
-    this.#timers.set(name, this.#clock.after(ms, run));
-  }
-
-  #clearDeadline(name: string): void {
-    this.#timers.get(name)?.();
-    this.#timers.delete(name);
   }
 
   async #offer(): Promise<void> {
@@ -413,12 +380,12 @@ export class SourceSession {
       server.listen(path, resolve);
     });
     // It may have been given up meanwhile.
-    if (this.#state.phase === "setup") await this.#qemu?.migrateTo(path);
+    if (this.#driver.state.phase === "setup") await this.#qemu?.migrateTo(path);
     else server.close();
   }
 
   async #arm(restBytes: number): Promise<void> {
-    if (this.#state.phase === "rounds") await this.#qemu?.arm(restBytes);
+    if (this.#driver.state.phase === "rounds") await this.#qemu?.arm(restBytes);
   }
 
   /** What is under way would have to drain while the VM is stopped: it drains first. */
@@ -430,7 +397,7 @@ export class SourceSession {
     }
     this.#pump.unhold("owner");
     // Given up meanwhile, QEMU's own settings are being put back.
-    if (this.#state.phase === "switchover") await this.#qemu?.forceSwitchover();
+    if (this.#driver.state.phase === "switchover") await this.#qemu?.forceSwitchover();
   }
 
   async #verify(): Promise<void> {
@@ -496,8 +463,7 @@ export class SourceSession {
   }
 
   async #close(): Promise<void> {
-    for (const stop of this.#timers.values()) stop();
-    this.#timers.clear();
+    this.#driver.close();
     this.#server?.close();
     this.#pump.stop();
     await this.#channel.finish(2_000);
@@ -507,11 +473,12 @@ export class SourceSession {
     await rm(join(runtimeDirectory, `${migrationId}.sock`), { force: true });
     // A note must not be written after it was removed.
     await this.#handingOver.catch(() => {});
-    if (this.#state.phase !== "unconfirmed") await removeJournal(runtimeDirectory, migrationId);
+    if (this.#driver.state.phase !== "unconfirmed")
+      await removeJournal(runtimeDirectory, migrationId);
   }
 
   #outcome(): MigrationOutcome {
-    const { phase, error } = this.#state;
+    const { phase, error } = this.#driver.state;
     const result =
       phase === "done" || phase === "cancelled" || phase === "unconfirmed" ? phase : "failed";
     return {
@@ -520,7 +487,7 @@ export class SourceSession {
       migrationId: this.job.migrationId,
       vmName: this.job.vmName,
       ...(error === undefined || result === "done" ? {} : { error }),
-      text: outcomeText(this.job, result, this.#state.letGo, error?.message),
+      text: outcomeText(this.job, result, this.#driver.state.letGo, error?.message),
       report: this.statistics.report(),
     };
   }
