@@ -145,6 +145,7 @@ export interface MigrationProgress {
   /** 1 = first copy of all memory. */
   readonly round: number;
   readonly memoryBytes: number;
+  /** Pages that went whole, and pages that went as "zero": together all that went. */
   readonly pageCount: number;
   readonly zeroCount: number;
   /** Pages left out so far, and how many of them the destination still lacks. */

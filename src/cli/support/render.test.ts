@@ -113,7 +113,7 @@ web runs at 10.0.0.2
   rounds      5
   sent        356 MiB for 256 MiB of memory (139 %)
   mean rate   22.5 MiB/s
-  pages       91,136 sent, 12,004 of them zero, 512 left out, 7 fetched at the end
+  pages       91,136 sent whole, 12,004 zero, 512 left out, 7 fetched at the end
   verified    all memory is equal (830 ms, not in the downtime)`,
   );
 });

@@ -68,7 +68,7 @@ function sentFacts({ totalMs, wireBytes, memoryBytes }: Report) {
 function pagesText(report: Report, role: Migration["role"]): string {
   const { pageCount, zeroCount, droppedCount, staleFetchedCount } = report;
   const verb = role === "source" ? "sent" : "received";
-  const parts = [`${formatCount(pageCount)} ${verb}`, `${formatCount(zeroCount)} of them zero`];
+  const parts = [`${formatCount(pageCount)} ${verb} whole`, `${formatCount(zeroCount)} zero`];
   if (droppedCount > 0) parts.push(`${formatCount(droppedCount)} left out`);
   if (staleFetchedCount > 0) parts.push(`${formatCount(staleFetchedCount)} fetched at the end`);
   return parts.join(", ");
