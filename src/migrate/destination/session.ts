@@ -232,7 +232,11 @@ export class DestinationSession {
   }
 
   #start(work: Promise<void>): void {
-    work.catch((error: unknown) => this.#failed(error));
+    work.catch((error: unknown) => {
+      // Whether only the monitor closed or QEMU ended is found out by `#monitorClosed`.
+      const closed = error instanceof GodwitError && error.code === "QMP_CLOSED";
+      if (this.#qemu === undefined || !closed) this.#failed(error);
+    });
   }
 
   #streamPath(): string {
