@@ -111,7 +111,7 @@ export class FrameChannel {
     this.#send(plainHeader(type, bodyBytes, 0), pieces, sent);
   }
 
-  /** As `sendBytes`; `header.bodyBytes` and the sequence are filled in. */
+  /** As `sendBytes`; `header.bodyBytes` is the length of the pieces, the sequence is filled in. */
   sendPages(header: FrameHeader, pieces: readonly Uint8Array[], sent: () => void): void {
     this.#send(header, pieces, sent);
   }

@@ -16,7 +16,6 @@ export {
   type TransportOptions,
   workerArguments,
 } from "./job.ts";
-export { type JournalEntry, readJournals, removeJournal } from "./journal.ts";
 export { resolveAtDestination } from "./source/resolve.ts";
 export { checkTransport, isLoopback } from "./transport.ts";
 export { workerEnvironment } from "./worker-environment.ts";
