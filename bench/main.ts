@@ -17,6 +17,10 @@ const benches: Readonly<Record<string, Entry>> = {
     summary: "whole migrations of a guest between two QEMUs",
     load: () => load("./migrate/index.ts"),
   },
+  javmm: {
+    summary: "whole migrations of Java applications, and what they notice",
+    load: () => load("./javmm/index.ts"),
+  },
 };
 
 function load(path: string): Promise<Bench> {

@@ -4,11 +4,20 @@ import { GuestMemory as Memory } from "../../src/qemu/memory/index.ts";
 import { compareHashes, hashMemory } from "../../src/migrate/verify.ts";
 import type { NetworkPair } from "../netns.ts";
 import type { Guest } from "./guest.ts";
-import type { Settings } from "./settings.ts";
+
+/** What cases have to know of how a bench was set. */
+export interface CaseSettings {
+  /** A migration that has not ended by then is cancelled and counts as not finished. */
+  readonly boundMs: number;
+  /** QEMU's default, given to godwit as well. */
+  readonly downtimeLimitMs: number;
+  /** godwit's workers are started before the clock, as a daemon keeps a spare one (src/daemon/spare-worker.ts). */
+  readonly warmWorkers: boolean;
+}
 
 /** A running guest in end a of the link and a QEMU that waits in end b. */
 export interface Stage {
-  readonly settings: Settings;
+  readonly settings: CaseSettings;
   readonly link: NetworkPair;
   /** For sockets. */
   readonly directory: string;
@@ -30,8 +39,22 @@ export interface Measured {
   readonly wireBytes: number;
   /** All memory was equal while both were stopped; undefined where both are never stopped with the same memory. */
   readonly verified: boolean | undefined;
+  /** When things happened, in ms since 1970: for who measures by what the guest does. */
+  readonly moments: Moments;
   /** What the case itself says. */
-  readonly own?: Readonly<Record<string, number | string | undefined>>;
+  readonly own?: Readonly<Record<string, unknown>>;
+}
+
+export interface Moments {
+  /** The command. */
+  readonly startMs: number;
+  /** The VM stands still between these; undefined when it was given up before. */
+  readonly stopMs: number | undefined;
+  readonly resumeMs: number | undefined;
+  /** Part of the standstill that only the bench is to blame for: the comparison of both memories. */
+  readonly heldMs: number;
+  /** The source is not needed any more, or the migration was given up. */
+  readonly endMs: number;
 }
 
 export interface Case {

@@ -11,6 +11,7 @@ import { sleep, systemClock } from "../../src/io/index.ts";
 import {
   defaultMigrateOptions,
   type FromWorker,
+  type MigrateOptions,
   type ToWorker,
   workerArguments,
   workerEnvironment,
@@ -26,9 +27,12 @@ const workerPath = script("../../src/migrate/worker.ts");
 const warmUpMs = 2000;
 const transport = { tlsDirectory: undefined, insecure: true };
 
-export const godwitCase: Case = { name: "godwit", destination: "waiting", run: migrate };
+/** With `options` besides godwit's defaults. */
+export function godwitCase(name: string, options: Partial<MigrateOptions> = {}): Case {
+  return { name, destination: "waiting", run: (stage) => migrate(stage, options) };
+}
 
-async function migrate(stage: Stage): Promise<Measured> {
+async function migrate(stage: Stage, options: Partial<MigrateOptions>): Promise<Measured> {
   const { source, destination, link, settings, directory } = stage;
   await using processes = new Processes(link);
   const startReceiver = (): Worker =>
@@ -69,6 +73,7 @@ async function migrate(stage: Stage): Promise<Measured> {
         ...defaultMigrateOptions,
         downtimeLimitMs: settings.downtimeLimitMs,
         verify: true,
+        ...options,
       },
     },
   });
@@ -90,18 +95,25 @@ async function migrate(stage: Stage): Promise<Measured> {
     ownDowntimeMs: Math.round(report.downtimeMs ?? Number.NaN),
     ownWireBytes: report.wireBytes,
     said: sender.said.join("; "),
+    assist: report.assist,
+    roundDetails: report.roundDetails,
   };
+  const heldMs = report.verifyMs ?? 0;
   if (!finished) {
     const nothing = { setupMs: undefined, totalMs: undefined, downtimeMs: undefined };
-    return { finished, ...nothing, ...counts, own };
+    const never = { startMs, stopMs: undefined, resumeMs: undefined, heldMs };
+    const moments = { ...never, endMs: systemClock.wallMs() };
+    return { finished, ...nothing, ...counts, moments, own };
   }
-  const resumeMs = (await destination.occurrence("RESUME")).wallMs - (report.verifyMs ?? 0);
+  const resumeMs = (await destination.occurrence("RESUME")).wallMs;
+  const stopMs = (await source.occurrence("STOP")).wallMs;
   const times = {
     setupMs: (await source.occurrence("MIGRATION", "active")).wallMs - startMs,
-    totalMs: resumeMs - startMs,
-    downtimeMs: resumeMs - (await source.occurrence("STOP")).wallMs,
+    totalMs: resumeMs - heldMs - startMs,
+    downtimeMs: resumeMs - heldMs - stopMs,
   };
-  return { finished, ...times, ...counts, own };
+  const moments = { startMs, stopMs, resumeMs, heldMs, endMs: resumeMs };
+  return { finished, ...times, ...counts, moments, own };
 }
 
 /** The processes of one migration; whatever is left of them ends with this. */

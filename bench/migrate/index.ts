@@ -31,7 +31,7 @@ const settleMs = 1500;
 
 export async function run(options: BenchOptions): Promise<void> {
   const settings = settingsOf(options);
-  const cases = [...qemuCases, godwitCase].filter(
+  const cases = [...qemuCases, godwitCase("godwit")].filter(
     ({ name }) => settings.cases?.includes(name) ?? true,
   );
   using link = NetworkPair.create(settings.linkMegabits);
@@ -112,14 +112,15 @@ function constants({ linkMegabits, memoryMebibytes, boundMs }: Settings) {
 }
 
 function tell(done: Run, settings: Settings, options: BenchOptions): void {
-  const { own, ...rest } = done;
+  const { own, moments: _, ...rest } = done;
+  const { assist: _assist, roundDetails: _rounds, ...words } = own ?? {};
   const figures = {
     setupMs: rounded(rest.setupMs),
     totalMs: rounded(rest.totalMs),
     downtimeMs: rounded(rest.downtimeMs),
     verified: rest.verified ?? null,
   };
-  const line = { bench: "migrate", ...rest, ...figures, ...own, ...constants(settings) };
+  const line = { bench: "migrate", ...rest, ...figures, ...words, ...constants(settings) };
   if (options.json) console.log(JSON.stringify(line));
   const total = figures.totalMs === null ? "not finished" : `${figures.totalMs} ms`;
   progress(`${done.run} ${done.workload} ${done.case}: ${total}, down ${figures.downtimeMs} ms`);

@@ -63,8 +63,9 @@ async function migrate(stage: Stage, plan: QemuPlan): Promise<Measured> {
     rounds: await passCount(stage),
     wireBytes: (await link.wireBytes()) - wireBytes,
   };
-  if (!finished) return { ...unfinished, ...counts };
-  return { finished, ...counts, ...(await finish(stage, plan, startMs)) };
+  if (finished) return { finished, ...counts, ...(await finish(stage, plan, startMs)) };
+  const moments = { startMs, stopMs: undefined, resumeMs: undefined, heldMs: 0 };
+  return { ...unfinished, ...counts, moments: { ...moments, endMs: systemClock.wallMs() } };
 }
 
 const unfinished = {
@@ -111,13 +112,26 @@ async function finish(stage: Stage, plan: QemuPlan, startMs: number) {
   const setupMs = (await source.occurrence("MIGRATION", "active")).wallMs - startMs;
   if (plan.isPostcopy === true) {
     const resumeMs = (await destination.occurrence("RESUME")).wallMs;
-    const totalMs = Math.max(resumeMs, loadedMs) - startMs;
-    return { setupMs, totalMs, downtimeMs: resumeMs - stopMs, verified: undefined };
+    const endMs = Math.max(resumeMs, loadedMs);
+    return {
+      setupMs,
+      totalMs: endMs - startMs,
+      downtimeMs: resumeMs - stopMs,
+      verified: undefined,
+      moments: { startMs, stopMs, resumeMs, heldMs: 0, endMs },
+    };
   }
   const verified = await memoryIsEqual(stage);
-  const resumeMs = await destination.resume();
-  const totalMs = loadedMs - startMs + resumeMs;
-  return { setupMs, totalMs, downtimeMs: loadedMs - stopMs + resumeMs, verified };
+  const heldMs = systemClock.wallMs() - loadedMs;
+  const startedMs = await destination.resume();
+  const resumeMs = loadedMs + heldMs + startedMs;
+  return {
+    setupMs,
+    totalMs: loadedMs - startMs + startedMs,
+    downtimeMs: loadedMs - stopMs + startedMs,
+    verified,
+    moments: { startMs, stopMs, resumeMs, heldMs, endMs: resumeMs },
+  };
 }
 
 /** As libvirt (--postcopy --postcopy-after-precopy) and Ganeti do. Where the first pass was enough there is none. */
@@ -139,8 +153,10 @@ async function xenRule({ qmp }: Guest): Promise<(pass: number) => Promise<void>>
   await qemu.configure();
   let done = false;
   return async (pass) => {
+    // While it completes, QEMU does not answer for as long as that takes.
+    if (done) return;
     const { ram } = await qemu.query();
-    if (ram === undefined || done) return;
+    if (ram === undefined) return;
     done =
       pass > xen.passCountMax ||
       ram.transferred > ram.total * xen.memoryFactorMax ||

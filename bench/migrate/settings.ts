@@ -1,6 +1,7 @@
 /** What is measured: the guest, the link, the workloads. Environment variables narrow a run down while one works on it. */
-import { GodwitError } from "../../src/base/index.ts";
+import { narrowing } from "../environment.ts";
 import type { BenchOptions } from "../harness.ts";
+import type { CaseSettings } from "./case.ts";
 
 export interface Workload {
   readonly name: string;
@@ -8,33 +9,17 @@ export interface Workload {
   readonly words: string;
 }
 
-export interface Settings {
+export interface Settings extends CaseSettings {
   readonly linkMegabits: number;
   readonly memoryMebibytes: number;
   readonly repetitions: number;
-  /** A migration that has not ended by then is cancelled and counts as not finished. */
-  readonly boundMs: number;
-  /** QEMU's default, given to godwit as well. */
-  readonly downtimeLimitMs: number;
   readonly workloads: readonly Workload[];
-  /** godwit's workers are started before the clock, as a daemon keeps a spare one (src/daemon/spare-worker.ts). */
-  readonly warmWorkers: boolean;
   /** Undefined: all. */
   readonly cases: readonly string[] | undefined;
 }
 
-export function settingsOf({ quick }: BenchOptions, environment = process.env): Settings {
-  const number = (name: string, otherwise: number): number => {
-    const text = environment[`GODWIT_BENCH_${name}`];
-    const value = text === undefined ? otherwise : Number(text);
-    if (Number.isFinite(value) && value > 0) return value;
-    throw new GodwitError(
-      "CONFIG_INVALID",
-      `GODWIT_BENCH_${name} is not a number above 0: ${text}`,
-    );
-  };
-  const names = (name: string): readonly string[] | undefined =>
-    environment[`GODWIT_BENCH_${name}`]?.split(",");
+export function settingsOf({ quick }: BenchOptions): Settings {
+  const { number, names, text } = narrowing();
   const linkMegabits = number("LINK", 400);
   const memoryMebibytes = number("MEMORY", quick ? 256 : 512);
   const chosen = names("WORKLOADS");
@@ -47,7 +32,7 @@ export function settingsOf({ quick }: BenchOptions, environment = process.env): 
     workloads: workloads(linkMegabits, memoryMebibytes).filter(
       ({ name }) => chosen?.includes(name) ?? true,
     ),
-    warmWorkers: environment["GODWIT_BENCH_WORKERS"] !== "cold",
+    warmWorkers: text("WORKERS") !== "cold",
     cases: names("CASES"),
   };
 }

@@ -1,15 +1,16 @@
 /**
  * Builds the test guest without loop mounts, debootstrap or root: packages are unpacked with dpkg-deb,
- * the initrd is written by cpio.ts, a root disk (variant "java") by `mke2fs -d`.
+ * the initrd is written by cpio.ts, a root disk (variants "java...") by `mke2fs -d`.
  *
- *   node guest/image/build.ts small|java [--json] [--force]
+ *   node guest/image/build.ts small|java|java-8|java-11|java-21|java-25 [--json] [--force]
  *
- * The result lies in $CACHE/guest/<variant>-<hash>/, the hash being that of the recipe and of the package
- * versions. Which result belongs to a recipe is noted beside it, so that asking again needs no network.
+ * Kernel and initrd, which all variants share, lie in $CACHE/guest/small-<hash>/, a root disk in <variant>-<hash>/, the
+ * hash being that of its recipe and of the package versions. Which result belongs to a recipe is noted beside it, so that
+ * asking again needs no network.
  */
 import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { createHash } from "node:crypto";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { PrivateApt } from "../../scripts/setup/apt.ts";
 import {
   cacheFolder,
@@ -21,14 +22,15 @@ import {
   SetupError,
   withTemporaryFolder,
 } from "../../scripts/setup/shell.ts";
+import { buildAgent } from "../agent/build.ts";
 import { characterDeviceEntry, fileEntry, folderEntry, linkEntry, writeCpio } from "./cpio.ts";
 import { makeJavaDisk } from "./java-disk.ts";
+import { javaRecipeHash, type JavaRelease, javaReleases, packagesOf } from "./java-recipe.ts";
 import {
   busyboxPackage,
   compilerFlags,
   guestPrograms,
   guestSuite,
-  javaPackages,
   kernelMetaPackage,
   moduleName,
   modules,
@@ -38,11 +40,11 @@ import type { GuestVariant } from "./recipe.ts";
 
 export type GuestImage = {
   readonly variant: GuestVariant;
-  /** Identifies the content: recipe and package versions. */
+  /** Identifies the content: recipes and package versions. */
   readonly hash: string;
   readonly kernelPath: string;
   readonly initrdPath: string;
-  /** Raw ext4, to be attached read-only; variant "java" only. */
+  /** Raw ext4, to be attached read-only; variants with Java only. */
   readonly diskPath?: string;
 };
 
@@ -58,72 +60,98 @@ export async function buildGuestImage(
   variant: GuestVariant,
   options: BuildOptions = {},
 ): Promise<GuestImage> {
-  const recipe = await recipeHash(guestFolder);
-  const folder = join(cacheFolder(), "guest");
-  const note = join(folder, `${variant}-recipe-${recipe}`);
-  const known = options.force === true ? undefined : await readNote(note, variant);
-  if (known !== undefined) return known;
-  say(`guest: building image "${variant}"`);
-  const image = await withTemporaryFolder(folder, (temporary) =>
-    buildIn(temporary, variant, recipe),
-  );
-  await writeFile(`${note}.${process.pid}`, `${image.hash}\n`);
-  await rename(`${note}.${process.pid}`, note);
-  say(`guest: image "${variant}" is ready: ${dirname(image.kernelPath)}`);
-  return image;
-}
-
-function imageOf(variant: GuestVariant, hash: string): GuestImage {
-  const folder = join(cacheFolder(), "guest", `${variant}-${hash}`);
-  const image = {
-    variant,
-    hash,
+  const folder = await part("small", await recipeHash(guestFolder), options, buildBoot);
+  const boot = {
+    hash: hashIn(folder),
     kernelPath: join(folder, "vmlinuz"),
     initrdPath: join(folder, "initrd"),
   };
-  return variant === "java" ? { ...image, diskPath: join(folder, "root.ext4") } : image;
+  if (variant === "small") return { variant, ...boot };
+  const release = javaReleases[variant];
+  const disk = await part(variant, await javaRecipeHash(guestFolder), options, (work) =>
+    buildDisk(work, release),
+  );
+  const hash = `${boot.hash}-${hashIn(disk)}`;
+  return { variant, ...boot, hash, diskPath: join(disk, "root.ext4") };
 }
 
-/** The image noted for the recipe, if it is still there. */
-async function readNote(note: string, variant: GuestVariant): Promise<GuestImage | undefined> {
-  const text = await readFile(note, "utf8").catch(() => "");
-  const image = imageOf(variant, text.trim());
-  return text !== "" && (await exists(image.initrdPath)) ? image : undefined;
-}
+/** What a part is built with and where. */
+type Work = {
+  readonly variant: GuestVariant;
+  readonly recipe: string;
+  /** Empty, and removed afterwards. */
+  readonly temporary: string;
+};
 
-async function buildIn(
-  temporary: string,
+const guestCache = (): string => join(cacheFolder(), "guest");
+const hashIn = (folder: string): string => folder.slice(folder.lastIndexOf("-") + 1);
+
+/** The folder of one part of an image: that which is noted for the recipe, or a new one. */
+async function part(
   variant: GuestVariant,
   recipe: string,
-): Promise<GuestImage> {
+  { force = false }: BuildOptions,
+  build: (work: Work) => Promise<string>,
+): Promise<string> {
+  const note = join(guestCache(), `${variant}-recipe-${recipe}`);
+  const hash = force ? "" : (await readFile(note, "utf8").catch(() => "")).trim();
+  const known = join(guestCache(), `${variant}-${hash}`);
+  if (hash !== "" && (await exists(known))) return known;
+  say(`guest: building image "${variant}"`);
+  const made = await withTemporaryFolder(guestCache(), (temporary) =>
+    build({ variant, recipe, temporary }),
+  );
+  await writeFile(`${note}.${process.pid}`, `${hashIn(made)}\n`);
+  await rename(`${note}.${process.pid}`, note);
+  say(`guest: image "${variant}" is ready: ${made}`);
+  return made;
+}
+
+async function buildBoot({ variant, recipe, temporary }: Work): Promise<string> {
   await mkdir(join(temporary, "apt"));
   const apt = await PrivateApt.open(guestSuite, join(temporary, "apt"));
   const kernelPackage = (await apt.dependencies(kernelMetaPackage))[0];
   if (kernelPackage === undefined)
     throw new SetupError(`${kernelMetaPackage} of Debian ${guestSuite} depends on no kernel`);
-  const basic = [kernelPackage, busyboxPackage];
-  const versions = await apt.versions(basic);
-  const java = variant === "java" ? await apt.closure(javaPackages) : new Map<string, string>();
-  const hash = contentHash(recipe, [...versions, ...java]);
-  const image = imageOf(variant, hash);
-  if (await exists(image.initrdPath)) return image;
-  say(
-    `guest: downloading ${kernelPackage} and ${busyboxPackage} of Debian ${guestSuite} (about 28 MB)`,
-  );
-  const unpacked = join(temporary, "unpacked");
-  await apt.unpack(basic, unpacked);
-  await makeDirectoryAtOnce(dirname(image.kernelPath), async (made) => {
+  const packages = [kernelPackage, busyboxPackage];
+  return partFolder(variant, recipe, await apt.versions(packages), async (made) => {
+    say(
+      `guest: downloading ${kernelPackage} and ${busyboxPackage} of Debian ${guestSuite} (about 28 MB)`,
+    );
+    const unpacked = join(temporary, "unpacked");
+    await apt.unpack(packages, unpacked);
     const kernelVersion = kernelPackage.replace("linux-image-", "");
     await copyFile(join(unpacked, "boot", `vmlinuz-${kernelVersion}`), join(made, "vmlinuz"));
     await writeFile(join(made, "initrd"), await makeInitrd(unpacked, kernelVersion, temporary));
-    if (variant === "java")
-      await makeJavaDisk(apt, [...java.keys()], temporary, join(made, "root.ext4"));
-    await writeFile(
-      join(made, "packages.json"),
-      JSON.stringify(Object.fromEntries([...versions, ...java]), null, 1),
-    );
   });
-  return image;
+}
+
+async function buildDisk(work: Work, release: JavaRelease): Promise<string> {
+  const { variant, recipe, temporary } = work;
+  await mkdir(join(temporary, "apt"));
+  const apt = await PrivateApt.open(release.suite, join(temporary, "apt"));
+  const versions = await apt.versions(packagesOf(release));
+  return partFolder(variant, recipe, versions, async (made) => {
+    const diskPath = join(made, "root.ext4");
+    await makeJavaDisk({ release, apt, temporary, guestFolder, diskPath });
+  });
+}
+
+/** The folder of this content, filled if it is not there yet. */
+async function partFolder(
+  variant: GuestVariant,
+  recipe: string,
+  versions: ReadonlyMap<string, string>,
+  fill: (made: string) => Promise<void>,
+): Promise<string> {
+  const folder = join(guestCache(), `${variant}-${contentHash(recipe, [...versions])}`);
+  if (await exists(folder)) return folder;
+  await makeDirectoryAtOnce(folder, async (made) => {
+    await fill(made);
+    const text = JSON.stringify(Object.fromEntries(versions), null, 1);
+    await writeFile(join(made, "packages.json"), text);
+  });
+  return folder;
 }
 
 function contentHash(recipe: string, versions: readonly (readonly [string, string])[]): string {
@@ -159,15 +187,22 @@ async function makeInitrd(
     await run("gcc", [...compilerFlags, "-o", binary, join(guestFolder, program.source)]);
     entries.push(fileEntry(`bin/${program.name}`, await readFile(binary)));
   }
+  entries.push(fileEntry("bin/godwit-agent", await readFile(await buildAgent())));
   return writeCpio(entries);
+}
+
+function isVariant(word: string): word is GuestVariant {
+  return word === "small" || Object.hasOwn(javaReleases, word);
 }
 
 if (import.meta.main) {
   await mainProgram("guest", async () => {
     const words = process.argv.slice(2);
-    const variant = words.find((word) => word === "small" || word === "java");
-    if (variant === undefined)
-      throw new SetupError("usage: node guest/image/build.ts small|java [--json] [--force]");
+    const variant = words.find(isVariant);
+    if (variant === undefined) {
+      const names = ["small", ...Object.keys(javaReleases)].join("|");
+      throw new SetupError(`usage: node guest/image/build.ts ${names} [--json] [--force]`);
+    }
     const image = await buildGuestImage(variant, { force: words.includes("--force") });
     if (words.includes("--json")) process.stdout.write(`${JSON.stringify(image)}\n`);
   });

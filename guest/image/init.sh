@@ -7,6 +7,8 @@ busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
 busybox mount -t devtmpfs dev /dev
 busybox mount -t tmpfs tmp /tmp
+busybox mkdir -p /run
+busybox mount -t tmpfs run /run
 
 # Words of the kernel command line: godwit.NAME=VALUE becomes $godwit_NAME, and NAME=VALUE for workloads.
 options=
@@ -56,7 +58,7 @@ done
 if [ -n "$root_disk" ]; then
   busybox mkdir -p /root
   busybox mount -t ext4 -o ro "/dev/$root_disk" /root
-  for folder in proc sys dev; do busybox mount -o bind "/$folder" "/root/$folder"; done
+  for folder in proc sys dev run; do busybox mount -o bind "/$folder" "/root/$folder"; done
   busybox mount -t tmpfs tmp /root/tmp
 fi
 
@@ -69,7 +71,11 @@ if [ -n "$godwit_disk" ]; then
   /bin/godwit-disk "device=/dev/$godwit_disk" "tickms=${godwit_tickms:-250}" "sync=${godwit_sync:-0}" \
     "mb=${godwit_diskmb:-8}" &
 fi
-[ -n "$godwit_agent" ] && [ -x /bin/godwit-agent ] && /bin/godwit-agent $options &
+# Whenever it ends it is started again: it then thaws what the one before has left frozen.
+[ -n "$godwit_agent" ] && while :; do
+  /bin/godwit-agent
+  busybox sleep 0.2
+done &
 
 echo "godwit-guest start ${godwit_run:-idle} uptime $(busybox cut -d ' ' -f 1 /proc/uptime)"
 case ${godwit_run:-idle} in
@@ -77,11 +83,15 @@ case ${godwit_run:-idle} in
   writer) /bin/godwit-writer $options ;;
   idle) /bin/godwit-writer mb=1 rate=0 "tickms=${godwit_tickms:-1000}" ;;
   # Commas stand for blanks in godwit.args: the kernel splits its command line at blanks.
-  java) busybox chroot /root /usr/bin/env -i PATH=/usr/bin HOME=/tmp \
-    java $(echo "${godwit_jvm:--XX:TieredStopAtLevel=1}" | busybox tr , ' ') -cp /opt/workload \
-    $(echo "${godwit_args:-Ticks}" | busybox tr , ' ') ;;
+  java) busybox env -i PATH=/usr/bin HOME=/tmp /bin/busybox chroot /root \
+    /usr/bin/java $(echo "${godwit_jvm:--XX:TieredStopAtLevel=1}" | busybox tr , ' ') \
+    -XX:ErrorFile=/tmp/hs_err.log -cp '/opt/workload:/usr/share/java/*' \
+    $(echo "${godwit_args:-Ticks}" | busybox tr , ' ')
+    status=$?
+    busybox head -n 60 /root/tmp/hs_err.log 2>/dev/null
+    ;;
   shell) busybox setsid busybox cttyhack busybox sh ;;
   *) echo "godwit-guest FAILED unknown godwit.run=$godwit_run" ;;
 esac
-echo "godwit-guest exit $?"
+echo "godwit-guest exit ${status:-$?}"
 busybox reboot -f

@@ -1,12 +1,14 @@
 /**
  * What the test guest is made of: packages, kernel modules, programs. Nothing here downloads or builds;
- * build.ts does. Changing anything in guest/image or guest/workload makes a new image.
+ * build.ts does. Changing anything in guest/image, guest/workload or guest/agent makes a new image; root disks with Java have a
+ * recipe of their own (java-recipe.ts).
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { JavaVariant } from "./java-recipe.ts";
 
-export type GuestVariant = "small" | "java";
+export type GuestVariant = "small" | JavaVariant;
 
 /** The guest is the same on every host: always of this Debian release, whatever the machine runs. */
 export const guestSuite = "bookworm";
@@ -14,9 +16,6 @@ export const guestSuite = "bookworm";
 /** A kernel for virtual machines: virtio as modules, little else. Depends on the package with the files. */
 export const kernelMetaPackage = "linux-image-cloud-amd64";
 export const busyboxPackage = "busybox-static";
-
-/** The root disk of variant "java": a JRE (which can also compile) and what it needs. */
-export const javaPackages = ["openjdk-17-jre-headless", "coreutils"] as const;
 
 /** Kernel modules in loading order: each after those it depends on. */
 export const modules = [
@@ -55,12 +54,12 @@ export function moduleName(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
-/** Hash over every file the image depends on, computed without network; about 5 ms. */
+/** Hash over every file that kernel and initrd depend on, computed without network; about 5 ms. */
 export async function recipeHash(guestFolder: string): Promise<string> {
   const hash = createHash("sha256");
-  for (const folder of ["image", "workload"]) {
+  for (const folder of ["image", "workload", "agent"]) {
     for (const name of (await readdir(join(guestFolder, folder))).toSorted()) {
-      if (name.endsWith(".md")) continue;
+      if (!/\.(ts|sh|c|h)$/.test(name) || name.startsWith("java-")) continue;
       hash
         .update(`${folder}/${name}\0`)
         .update(await readFile(join(guestFolder, folder, name)))

@@ -25,6 +25,13 @@ export const errorCodes = {
   MIGRATION_FAILED: "QEMU reported that the migration failed",
   VERIFY_MISMATCH: "memory differs between source and destination",
   MEMORY_READ: "guest memory could not be read",
+  // The guest's agent and applications
+  AGENT_UNREACHABLE: "the port of the guest's agent cannot be opened",
+  AGENT_SILENT: "the guest's agent did not answer in time",
+  AGENT_LOST: "the port of the guest's agent closed",
+  AGENT_FAILED: "the guest's agent could not do what it was asked",
+  ASSIST_UNSUPPORTED: "an application cannot be assisted, and travels as ordinary memory",
+  ASSIST_REQUIRED: "assistance was required and cannot be had",
   // Configuration and use
   DEFINITION_INVALID: "a VM definition is not valid",
   CONFIG_INVALID: "the configuration is not valid",

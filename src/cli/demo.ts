@@ -1,36 +1,49 @@
 /**
- * `godwit demo migrate`: two daemons on this machine, a small guest that writes to its memory and checks it all the time,
- * and its migration from one to the other. Everything lies in one temporary directory and is gone at the end.
+ * `godwit demo migrate`: two daemons on this machine, a guest with a Java application that makes garbage and checks all of
+ * its work, and two migrations of it: there as any VM, and back with its assistance. What the application noticed is
+ * measured from outside. Everything lies in one temporary directory and is gone at the end.
  */
-import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { createWriteStream } from "node:fs";
-import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { execFile } from "node:child_process";
+import { join, relative } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { Command } from "@commander-js/extra-typings";
-import { GodwitClient } from "../api/index.ts";
+import type { MigrateRequestOptions, Report } from "../api/index.ts";
 import { GodwitError } from "../base/index.ts";
-import { act, followToEnd, local, print, printJson } from "./support/index.ts";
+import { bars } from "./support/bars.ts";
+import { DemoHosts, type Host } from "./support/demo-hosts.ts";
+import { DemoLink } from "./support/demo-link.ts";
+import { Heartbeat } from "./support/heartbeat.ts";
+import {
+  act,
+  followToEnd,
+  formatBytes,
+  formatDuration,
+  local,
+  print,
+  printJson,
+} from "./support/index.ts";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const vmName = "demo";
+/** Until most of what runs is compiled, and the heap has its size. */
+const warmUpTicks = 20;
 
 export function command() {
-  const migrate = local("migrate", "migrate a small guest between two daemons on this machine", [
-    "demo migrate",
-    "demo migrate --memory 1G --rate 50 --bandwidth 100",
-  ])
+  const migrate = local(
+    "migrate",
+    "migrate a Java application between two daemons on this machine, without and with assistance",
+    ["demo migrate", "demo migrate --memory 1G --young 480 --link 30"],
+  )
     .option("--memory <size>", "the guest's memory", "512M")
-    .option("--rate <MB/s>", "how fast the guest writes to its memory", "20")
-    .option("--bandwidth <MB/s>", "limit on what goes between the daemons", "200")
+    .option("--young <MB>", "size of the Java heap's young generation", "220")
+    .option("--rate <MB/s>", "how much garbage the application makes", "300")
+    .option("--link <MB/s>", "how much the link between the daemons carries", "40")
     .action((options) =>
       act(options, async () => {
-        await using demo = await Demo.create();
-        await demo.run(options);
+        await using hosts = await DemoHosts.create();
+        await run(hosts, options);
       }),
     );
   return new Command("demo").summary("show a migration on this machine").addCommand(migrate);
@@ -38,150 +51,144 @@ export function command() {
 
 interface DemoOptions {
   readonly memory: string;
+  readonly young: string;
   readonly rate: string;
-  readonly bandwidth: string;
+  readonly link: string;
   readonly json?: true | undefined;
 }
 
-interface Host {
-  readonly client: GodwitClient;
-  readonly port: number;
-  readonly process: ChildProcess;
+/** One migration, measured. */
+interface Trip {
+  readonly name: string;
+  readonly totalMs: number;
+  readonly wireBytes: number;
+  readonly applicationDowntimeMs: number;
+  readonly report: Report;
 }
 
-class Demo implements AsyncDisposable {
-  readonly #directory: string;
-  readonly #hosts: Host[] = [];
-
-  private constructor(directory: string) {
-    this.#directory = directory;
-  }
-
-  static async create(): Promise<Demo> {
-    const demo = new Demo(await mkdtemp(join(tmpdir(), "godwit-demo-")));
-    // A demo that is interrupted leaves nothing either.
-    process.once("SIGINT", () => void demo[Symbol.asyncDispose]().then(() => process.exit(130)));
-    return demo;
-  }
-
-  async run(options: DemoOptions): Promise<void> {
-    const say = options.json === true ? () => {} : print;
-    say("1. Two daemons on this machine, as on two hosts.");
-    const [here, there] = [await this.#host("a"), await this.#host("b")];
-    say(
-      `2. A guest with ${options.memory} of memory on host A; it writes ${options.rate} MB/s and checks what it wrote.`,
-    );
-    await this.#boot(here, options);
-    await ticks(here, 4);
-    say("3. Its migration to host B, while it runs. --verify compares all memory at the end.\n");
-    const migration = await here.client.startMigration({
-      vm: vmName,
-      host: "127.0.0.1",
-      port: there.port,
-      insecure: false,
-      options: { verify: true, bandwidthBytesPerSecond: Number(options.bandwidth) * 1e6 },
-    });
-    const json = options.json === true;
-    await followToEnd(here.client, migration.id, { json, cancelOnInterrupt: false });
-    const before = await ticks(there, 0);
-    const after = await ticks(there, 8);
-    const { report } = await here.client.getMigration(migration.id);
-    const good = report?.verified === true;
-    if (json) printJson({ type: "demo", verified: good, report, ticksAfter: after - before });
-    say(
-      `\n4. The guest runs on at host B and still finds its memory as it wrote it (${after - before} checks since).`,
-    );
-    say(
-      good
-        ? "\nverified: source and destination memory were equal, bit for bit."
-        : "\nNOT verified",
-    );
-    say("Next: README.md, or `npm run godwit -- --help`.");
-    if (!good) throw new GodwitError("VERIFY_MISMATCH", "the demo's migration was not verified");
-  }
-
-  async #host(name: string): Promise<Host> {
-    const directory = join(this.#directory, name);
-    const port = await freePort();
-    const socket = join(this.#directory, `${name}.sock`);
-    const args = ["daemon", "--socket", socket, "--listen", `127.0.0.1:${port}`];
-    const folders = [
-      "--runtime-directory",
-      directory,
-      "--state-directory",
-      join(directory, "state"),
-    ];
-    const main = join(root, "src/cli/main.ts");
-    const child = spawn(process.execPath, [main, ...args, ...folders], {
-      stdio: ["ignore", "ignore", "pipe"],
-      detached: true,
-    });
-    child.stderr?.pipe(createWriteStream(join(this.#directory, `${name}.log`)));
-    const host = { client: new GodwitClient({ socketPath: socket }), port, process: child };
-    this.#hosts.push(host);
-    await answering(host);
-    return host;
-  }
-
-  async #boot(host: Host, { memory, rate }: DemoOptions): Promise<void> {
-    const { kernelPath, initrdPath } = await guestImage();
-    const words = `godwit.run=writer godwit.mb=64 godwit.rate=${rate}`;
-    const definition = {
-      name: vmName,
-      memory,
-      vcpus: 1,
-      accelerator: "tcg",
-      kernel: kernelPath,
-      initrd: initrdPath,
-      commandLine: `console=ttyS0 quiet panic=-1 random.trust_cpu=on ${words}`,
-    };
-    await host.client.startVm({
-      text: JSON.stringify(definition),
-      source: "the demo",
-      baseDirectory: root,
-    });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    for (const { client, process: child } of this.#hosts) {
-      await client.stopVm(vmName, { how: "kill" }).catch(() => {});
-      child.kill("SIGTERM");
-      const ended = new Promise((resolve) => child.once("exit", resolve));
-      if (child.exitCode === null)
-        await Promise.race([ended, sleep(10_000, undefined, { ref: false })]);
-      child.kill("SIGKILL");
-    }
-    this.#hosts.length = 0;
-    await rm(this.#directory, { recursive: true, force: true });
-  }
-}
-
-async function answering({ client, process: child }: Host): Promise<void> {
-  for (let attempt = 0; attempt < 200; attempt++) {
-    const host = await client.getHost().catch(() => undefined);
-    if (host !== undefined) return;
-    if (child.exitCode !== null) break;
-    await sleep(50);
-  }
-  throw new GodwitError(
-    "IO",
-    "a daemon of the demo did not start; `npm run godwit -- daemon` shows why",
+async function run(hosts: DemoHosts, options: DemoOptions): Promise<void> {
+  const json = options.json === true;
+  const say = json ? () => {} : print;
+  const { memory, rate, young, link } = options;
+  say(
+    `1. Two daemons on this machine, as on two hosts, and a link between them that carries ${link} MB/s.`,
   );
+  const [here, there] = [await hosts.start("a"), await hosts.start("b")];
+  say(
+    `2. A guest with ${memory} of memory on host A. In it an unmodified Java VM makes ${rate} MB of garbage a second in a\n` +
+      `   young generation of ${young} MB; the application checks all of its work.`,
+  );
+  await boot(here, options);
+  await ticks(here, warmUpTicks);
+  say(`3. To host B as any VM. --verify compares all memory at the end.\n`);
+  const plain = await trip("plain", here, there, { assist: "off" }, options);
+  await ticks(there, warmUpTicks / 2);
+  say("\n4. Back to host A, the Java VM telling which of its memory is garbage.\n");
+  const assisted = await trip("assisted", there, here, { assist: "require" }, options);
+  await ticks(here, warmUpTicks / 2);
+  const trips = [plain, assisted];
+  const good = trips.every(({ report }) => report.verified === true);
+  if (json) printJson({ type: "demo", verified: good, trips });
+  say(`\n${picture(trips)}\n`);
+  say(
+    good
+      ? "verified: source and destination memory were equal, bit for bit, both times."
+      : "NOT verified",
+  );
+  say(
+    "The application runs on, and found all of its results right. Next: README.md, docs/JAVMM.md.",
+  );
+  if (!good) throw new GodwitError("VERIFY_MISMATCH", "the demo's migrations were not verified");
 }
 
-/** Waits until the guest has printed `count` more good ticks than now; answers how many there are. */
-async function ticks({ client }: Host, count: number): Promise<number> {
+async function trip(
+  name: string,
+  from: Host,
+  to: Host,
+  more: MigrateRequestOptions,
+  options: DemoOptions,
+): Promise<Trip> {
+  const { consoleLogPath: log = "" } = await from.client.getVm(vmName);
+  using heartbeat = new Heartbeat([log, join(to.directory, relative(from.directory, log))]);
+  using link = await DemoLink.open(to.port, Number(options.link) * 1e6);
+  const { id } = await from.client.startMigration({
+    vm: vmName,
+    host: "127.0.0.1",
+    port: link.port,
+    insecure: false,
+    options: { verify: true, ...more },
+  });
+  const json = options.json === true;
+  await followToEnd(from.client, id, { json, cancelOnInterrupt: false });
+  const { report } = await from.client.getMigration(id);
+  if (report === undefined)
+    throw new GodwitError("MIGRATION_FAILED", "the migration has no report");
+  await ticks(to, 4);
+  const { totalMs, verifyMs = 0, wireBytes } = report;
+  return {
+    name,
+    totalMs: totalMs - verifyMs,
+    wireBytes,
+    applicationDowntimeMs: heartbeat.longestGapMs(verifyMs),
+    report,
+  };
+}
+
+function picture(trips: readonly Trip[]): string {
+  const part = (title: string, value: (trip: Trip) => number, text: (value: number) => string) => {
+    const rows = trips.map((one) => ({
+      name: one.name,
+      value: value(one),
+      text: text(value(one)),
+    }));
+    return `${title}\n${bars(rows)}`;
+  };
+  return [
+    part("time", ({ totalMs }) => totalMs, formatDuration),
+    part("sent", ({ wireBytes }) => wireBytes, formatBytes),
+    part(
+      "the application stood still (longest silence, seen from outside)",
+      ({ applicationDowntimeMs }) => applicationDowntimeMs,
+      formatDuration,
+    ),
+  ].join("\n\n");
+}
+
+async function boot(host: Host, { memory, young, rate }: DemoOptions): Promise<void> {
+  const { kernelPath, initrdPath, diskPath } = await guestImage();
+  // Under emulation Java's second compiler would still be busy when the demo is over.
+  const jvm = `-XX:TieredStopAtLevel=1,-Xmn${young}m,-Xmx${Number(young) + 80}m`;
+  const words = `godwit.agent=1 godwit.run=java godwit.args=Alloc,live=40,rate=${rate} godwit.jvm=${jvm}`;
+  const definition = {
+    name: vmName,
+    memory,
+    vcpus: 1,
+    accelerator: "tcg",
+    kernel: kernelPath,
+    initrd: initrdPath,
+    disks: [{ file: diskPath, format: "raw", readOnly: true }],
+    commandLine: `console=ttyS0 quiet panic=-1 random.trust_cpu=on ${words}`,
+  };
+  await host.client.startVm({
+    text: JSON.stringify(definition),
+    source: "the demo",
+    baseDirectory: root,
+  });
+}
+
+/** Waits until the guest has printed `count` more good ticks than now. */
+async function ticks({ client }: Host, count: number): Promise<void> {
   const known = async (): Promise<number> => {
-    const { text } = await client.getConsole(vmName, 1 << 20);
-    if (/CORRUPT|Kernel panic/.test(text))
+    const { text } = await client.getConsole(vmName, 1 << 22);
+    if (/CORRUPT|Kernel panic|godwit-guest exit/.test(text))
       throw new GodwitError("VERIFY_MISMATCH", text.slice(-500));
     return text.match(/godwit-guest tick \d+ ok/g)?.length ?? 0;
   };
   const start = await known();
-  for (let attempt = 0; attempt < 600; attempt++) {
+  for (let attempt = 0; attempt < 300; attempt++) {
     const now = await known();
-    if (now >= start + count) return now;
-    await sleep(100);
+    if (now >= start + count) return;
+    await sleep(200);
   }
   throw new GodwitError(
     "TIMEOUT",
@@ -189,18 +196,14 @@ async function ticks({ client }: Host, count: number): Promise<number> {
   );
 }
 
-async function guestImage(): Promise<{ kernelPath: string; initrdPath: string }> {
-  const build = join(root, "guest/image/build.ts");
-  const { stdout } = await promisify(execFile)(process.execPath, [build, "small", "--json"]);
-  return JSON.parse(stdout) as { kernelPath: string; initrdPath: string };
+interface Image {
+  readonly kernelPath: string;
+  readonly initrdPath: string;
+  readonly diskPath: string;
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => {
-    server.listen(0, "127.0.0.1", resolve);
-  });
-  const address = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return address !== null && typeof address === "object" ? address.port : 0;
+async function guestImage(): Promise<Image> {
+  const build = join(root, "guest/image/build.ts");
+  const { stdout } = await promisify(execFile)(process.execPath, [build, "java", "--json"]);
+  return JSON.parse(stdout) as Image;
 }

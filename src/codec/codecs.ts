@@ -1,9 +1,8 @@
-/** The codecs by their id on the wire. Ids are never given again. */
-import { GodwitError } from "../base/index.ts";
+import { GodwitError, unreachable } from "../base/index.ts";
+import { HeldBytes } from "./held-bytes.ts";
+import { type CodecName, codecIds } from "./ids.ts";
 import type { BatchDecoder, BatchEncoder } from "./page-batch.ts";
-
-export const codecIds = { none: 0 } as const;
-export type CodecName = keyof typeof codecIds;
+import { ZstdDecoder, ZstdEncoder } from "./zstd.ts";
 
 /** Records as they are: nothing is copied. */
 const none: BatchEncoder & BatchDecoder = {
@@ -19,24 +18,44 @@ const none: BatchEncoder & BatchDecoder = {
   },
 };
 
-const encoders: Readonly<Record<CodecName, () => BatchEncoder>> = { none: () => none };
-
-/** A new encoder, with no memory of earlier batches. */
-export function createEncoder(name: CodecName): BatchEncoder {
-  return encoders[name]();
+/** A new encoder, with no memory of earlier batches. `level`: one of `zstdLevels`. */
+export function createEncoder(name: CodecName, options: { level?: number } = {}): BatchEncoder {
+  switch (name) {
+    case "none":
+      return none;
+    case "zstd":
+      return new ZstdEncoder(options.level);
+    default:
+      return unreachable(name);
+  }
 }
+
+/** As much as may be in flight between two godwits; one batch more may be decoded when it is reached. */
+const decodedBytesMax = 16 << 20;
 
 /** All decoders of one connection; each is made when its codec is first met. */
 export class Decoders {
-  readonly #byId = new Map<number, BatchDecoder>();
+  readonly #byId = new Map<number, BatchDecoder>([[none.id, none]]);
+  readonly #held: HeldBytes;
+
+  /** `onRoom` is called when `isFull` ends. */
+  constructor(onRoom: () => void = () => {}) {
+    this.#held = new HeldBytes(decodedBytesMax, onRoom);
+  }
+
+  /** True when no more should be decoded until enough of what was decoded is released. */
+  get isFull(): boolean {
+    return this.#held.isFull;
+  }
 
   /** Fails with FRAME_INVALID when the codec is not known here. */
   get(id: number): BatchDecoder {
     const known = this.#byId.get(id);
     if (known !== undefined) return known;
-    if (id !== codecIds.none)
+    if (id !== codecIds.zstd)
       throw new GodwitError("FRAME_INVALID", `codec ${id} is not known here`);
-    this.#byId.set(id, none);
-    return none;
+    const made = new ZstdDecoder(this.#held);
+    this.#byId.set(id, made);
+    return made;
   }
 }

@@ -1,2 +1,11 @@
-export { type CodecName, codecIds, createEncoder, Decoders } from "./codecs.ts";
-export type { BatchDecoder, BatchEncoder, PageBatch, RecordRange } from "./page-batch.ts";
+export { createEncoder, Decoders } from "./codecs.ts";
+export { HeldBytes } from "./held-bytes.ts";
+export { type CodecName, codecIds } from "./ids.ts";
+export {
+  type BatchDecoder,
+  type BatchEncoder,
+  batchBytesMax,
+  type PageBatch,
+  type RecordRange,
+} from "./page-batch.ts";
+export { ZstdDecoder, ZstdEncoder, zstdLevelDefault, zstdLevels } from "./zstd.ts";

@@ -11,6 +11,9 @@ export interface PageBatch {
   readonly zeroCount: number;
 }
 
+/** Largest batch, as records: the bound of a pages frame (docs/formats/frame.md). */
+export const batchBytesMax = 512 << 10;
+
 /** Records in one piece of memory that stays unchanged until what `hold` answers is called. */
 export interface RecordRange {
   readonly bytes: Uint8Array;
@@ -21,7 +24,7 @@ export interface RecordRange {
 
 /** One way to write a batch. An encoder may keep state from batch to batch; its decoder then keeps the same. */
 export interface BatchEncoder {
-  /** Goes into each frame; see `codecs`. */
+  /** Goes into the frame of the batch that was encoded last: an encoder may leave a batch as it is. */
   readonly id: number;
   readonly name: string;
   /** Answers the frame's body in pieces, which must stay unchanged until the frame is sent. */

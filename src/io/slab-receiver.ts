@@ -95,6 +95,11 @@ export class SlabReceiver {
     if (this.#paused && slab.holders === 0) this.#resume();
   }
 
+  /** True between `holdBack` and `goOn`: a consumer that sees it takes no further item. */
+  get isHeldBack(): boolean {
+    return this.#held;
+  }
+
   /** Stops parsing at once and reading soon, until `goOn`: how a migration is paced. */
   holdBack(): void {
     this.#held = true;

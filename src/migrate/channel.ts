@@ -59,14 +59,18 @@ export class FrameChannel {
     this.#events = events;
     this.#lastSentMs = clock.nowMs();
     this.#lastHeardMs = clock.nowMs();
+    const receiver = new SlabReceiver(slabs, (slab, from, to) => this.#received(slab, from, to));
     this.#decoder = new FrameDecoder({
       version: () => {},
       frame: (header, _bytes, from, to) => {
         if (header.type === FrameType.alive || this.#lost) return;
         events.frame(header, this.#slab as Slab, from, to);
       },
+      get isHeldBack() {
+        return receiver.isHeldBack;
+      },
     });
-    this.receiver = new SlabReceiver(slabs, (slab, from, to) => this.#received(slab, from, to));
+    this.receiver = receiver;
   }
 
   get isLost(): boolean {

@@ -7,6 +7,8 @@
  * completes what is.
  */
 import type { ErrorRecord } from "../base/index.ts";
+import type { AssistReport } from "../assist/index.ts";
+import type { CodecName } from "../codec/index.ts";
 import type { FaultPoint } from "./fault-point.ts";
 import type { StallAction } from "./rounds.ts";
 
@@ -15,6 +17,9 @@ import type { StallAction } from "./rounds.ts";
  * objects (3 x 16 MiB) garbage would be half of its memory.
  */
 export const workerArguments: readonly string[] = ["--max-semi-space-size=1"];
+
+export type AssistChoice = "auto" | "off" | "require";
+export type GcChoice = "auto" | "wait" | "provoke" | "none";
 
 export interface MigrateOptions {
   readonly downtimeLimitMs: number;
@@ -26,6 +31,15 @@ export interface MigrateOptions {
   readonly whenStalled: StallAction;
   /** Compare all guest memory while both VMs are stopped. */
   readonly verify: boolean;
+  /** Whether applications in the guest take part: when it pays, never, or the migration is not to begin without. */
+  readonly assist: AssistChoice;
+  /** How a Java VM comes to a garbage collection before the switch-over: whichever is sooner, by itself, made to, not at all. */
+  readonly gc: GcChoice;
+  /** How long applications may take to get ready for the switch-over; then it goes on without them. */
+  readonly assistTimeoutMs: number;
+  /** Before the first round the guest gives up its clean page cache, and zeroes what is free. */
+  readonly dropCaches: boolean;
+  readonly compress: CodecName;
   /** For tests of the stale-page bookkeeping: leave this share of pages out of every round, chosen from `dropSeed`. */
   readonly dropShare: number;
   readonly dropSeed: number;
@@ -38,6 +52,11 @@ export const defaultMigrateOptions: MigrateOptions = {
   timeoutAction: "cancel",
   whenStalled: "switch-over",
   verify: false,
+  assist: "auto",
+  gc: "auto",
+  assistTimeoutMs: 5_000,
+  dropCaches: false,
+  compress: "none",
   dropShare: 0,
   dropSeed: 1,
 };
@@ -73,6 +92,8 @@ export interface SendJob {
   readonly qmpPath: string;
   /** QEMU's process; found through the monitor's socket when absent. */
   readonly pid?: number;
+  /** The socket of the guest agent's port, where QEMU's own monitor does not tell the one to use. */
+  readonly agentPath?: string;
   readonly host: string;
   readonly port: number;
   readonly transport: TransportOptions;
@@ -166,6 +187,28 @@ export interface MigrationProgress {
   readonly stalled: boolean;
 }
 
+/** What went, and what did not, counted in pages unless named otherwise. */
+export interface SentCounts {
+  readonly pageCount: number;
+  readonly zeroCount: number;
+  /** Left out: of Java VMs' young generations, and of areas that programs declared. */
+  readonly droppedCount: number;
+  /** The latter of these. */
+  readonly droppedAreaCount: number;
+  readonly staleFetchedCount: number;
+  readonly compressedAwayBytes: number;
+  readonly wireBytes: number;
+}
+
+export interface RoundReport extends SentCounts {
+  readonly index: number;
+  /** Since the start of the migration. */
+  readonly startMs: number;
+  readonly durationMs: number;
+  /** What it had to send, as far as known at its start. */
+  readonly dirtyBytes: number;
+}
+
 export interface MigrationReport {
   readonly totalMs: number;
   /** VM stopped at the source until it runs at the destination, without the time that verification took. */
@@ -178,6 +221,11 @@ export interface MigrationReport {
   readonly zeroCount: number;
   readonly droppedCount: number;
   readonly staleFetchedCount: number;
+  /** The source's: absent at the destination. */
+  readonly droppedAreaCount?: number;
+  readonly compressedAwayBytes?: number;
+  readonly roundDetails?: readonly RoundReport[];
+  readonly assist?: AssistReport;
   /** Undefined when not asked for. */
   readonly verified: boolean | undefined;
   readonly verifyMs: number | undefined;

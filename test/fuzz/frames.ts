@@ -1,6 +1,7 @@
 /** Hostile frames: the decoder alone, and everything a destination does with a source's bytes before its QEMU sees them. */
 import { PassThrough } from "node:stream";
 import type { Socket } from "node:net";
+import { codecIds } from "../../src/codec/index.ts";
 import { encodeHead, encodeSectionEnd, writePageWord } from "../../src/qemu/stream/index.ts";
 import { DestinationPump } from "../../src/migrate/destination/pump.ts";
 import {
@@ -19,6 +20,9 @@ import type { FuzzTarget } from "./engine.ts";
 function frame(header: FrameHeader, body: Uint8Array): Buffer {
   return Buffer.concat([encodeHeader(header, [body]), body]);
 }
+
+/** A record of page 3 in which every byte is 0x5a. */
+const zstdPage = Buffer.from("28b52ffd60080f40000000000000000030280380005a", "hex");
 
 /** A whole, small migration as its source sends it. */
 function session(): Buffer {
@@ -54,9 +58,18 @@ function session(): Buffer {
       },
       pages,
     ],
-    [plainHeader(FrameType.command, 2, 3), Uint8Array.of(0, 11)],
-    [plainHeader(FrameType.ramEnd, 0, 4), new Uint8Array(0)],
-    [plainHeader(FrameType.tail, 13, 5), encodeSectionEnd(9)],
+    [
+      {
+        ...plainHeader(FrameType.pages, zstdPage.length, 3),
+        codec: codecIds.zstd,
+        pageCount: 1,
+        rawBytes: 4104,
+      },
+      zstdPage,
+    ],
+    [plainHeader(FrameType.command, 2, 4), Uint8Array.of(0, 11)],
+    [plainHeader(FrameType.ramEnd, 0, 5), new Uint8Array(0)],
+    [plainHeader(FrameType.tail, 13, 6), encodeSectionEnd(9)],
   ];
   return Buffer.concat([encodePreamble(), ...bodies.map(([header, body]) => frame(header, body))]);
 }

@@ -1,4 +1,6 @@
 /** What is fuzzed. Add a target here: it then runs in `npm test` for two seconds and under `npm run fuzz`. */
+import { agentBodyTarget, agentFrameTarget } from "./agent.ts";
+import { codecTarget } from "./codec.ts";
 import type { FuzzTarget } from "./engine.ts";
 import { frameTarget, mendedFrameTarget } from "./frames.ts";
 import { fuzzQmp, qmpCorpus } from "./qmp.ts";
@@ -10,6 +12,9 @@ export const targets: readonly FuzzTarget[] = [
   returnPathTarget,
   frameTarget,
   mendedFrameTarget,
+  agentFrameTarget,
+  agentBodyTarget,
+  codecTarget,
   {
     name: "qmp",
     corpus: () => qmpCorpus.map((line) => new TextEncoder().encode(line)),

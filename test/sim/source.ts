@@ -75,7 +75,9 @@ export class SourceWorker implements SourceListener, Endpoint {
       case "start-stream":
         return this.#command(() => this.#world.sourceQemu.migrate(this));
       case "prepare":
-        return this.#later(0, 500, () => this.dispatch({ type: "prepared" }));
+        return this.#later(0, 500, () =>
+          this.dispatch({ type: this.#world.prng.chance(0.2) ? "unprepared" : "prepared" }),
+        );
       case "force-switchover":
         return this.#command(() => this.#world.sourceQemu.forceSwitchover());
       case "verify":

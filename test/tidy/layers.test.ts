@@ -12,9 +12,10 @@ const mayImport: Readonly<Record<string, readonly string[]>> = {
   io: [],
   qemu: ["io"],
   codec: ["io"],
-  migrate: ["io", "qemu", "codec"],
+  assist: ["io"],
+  migrate: ["io", "qemu", "codec", "assist"],
   api: [],
-  daemon: ["io", "qemu", "codec", "migrate", "api"],
+  daemon: ["io", "qemu", "codec", "assist", "migrate", "api"],
   cli: ["api"],
 };
 

@@ -74,6 +74,90 @@ export const progress = z.looseObject({
   stalled: z.boolean(),
 });
 
+const estimate = z.object({
+  totalMs: z.number(),
+  wireBytes: z.number(),
+  appDowntimeMs: z.number(),
+});
+
+/** The applications' part in a migration; docs/ASSIST.md, docs/JAVMM.md. */
+export const assist = z.object({
+  state: z.enum(["off", "unused", "active", "used", "failed"]),
+  text: z.string(),
+  participants: z
+    .array(
+      z.object({
+        kind: z.enum(["young", "area"]),
+        pid: z.int(),
+        name: z.string(),
+        disposableBytes: z.number().optional(),
+        unsupported: z.string().optional(),
+      }),
+    )
+    .readonly(),
+  prediction: z
+    .object({
+      without: estimate,
+      with: estimate,
+      saves: z.boolean(),
+      pays: z.boolean(),
+      text: z.string(),
+    })
+    .optional(),
+  hold: z
+    .object({
+      waitMs: z.number(),
+      readyMs: z.number(),
+      gcMs: z.number(),
+      freezeMs: z.number(),
+      scrubMs: z.number(),
+      standstillMs: z.number(),
+      scrubbedPages: z.number(),
+      promotedBytes: z.number(),
+      survivorBytes: z.number(),
+      edenBytes: z.number(),
+      applicationCount: z.number(),
+      jvms: z
+        .array(
+          z.object({
+            name: z.string(),
+            how: z.enum(["natural", "provoked", "none"]),
+            gcMs: z.number(),
+            attempts: z.number(),
+          }),
+        )
+        .readonly(),
+    })
+    .optional(),
+  applicationDowntime: z
+    .object({
+      totalMs: z.number(),
+      gcMs: z.number(),
+      freezeMs: z.number(),
+      scrubMs: z.number(),
+      stopMs: z.number(),
+      lastRoundMs: z.number(),
+      startMs: z.number(),
+      thawMs: z.number(),
+    })
+    .optional(),
+  droppedCacheBytes: z.number().optional(),
+});
+
+const roundDetail = z.object({
+  index: z.number(),
+  startMs: z.number(),
+  durationMs: z.number(),
+  dirtyBytes: z.number(),
+  pageCount: z.number(),
+  zeroCount: z.number(),
+  droppedCount: z.number(),
+  droppedAreaCount: z.number(),
+  staleFetchedCount: z.number(),
+  compressedAwayBytes: z.number(),
+  wireBytes: z.number(),
+});
+
 export const report = z.looseObject({
   totalMs: z.number(),
   downtimeMs: z.number().optional(),
@@ -85,6 +169,10 @@ export const report = z.looseObject({
   zeroCount: z.number(),
   droppedCount: z.number(),
   staleFetchedCount: z.number(),
+  droppedAreaCount: z.number().optional(),
+  compressedAwayBytes: z.number().optional(),
+  roundDetails: z.array(roundDetail).readonly().optional(),
+  assist: assist.optional(),
   verified: z.boolean().optional(),
   verifyMs: z.number().optional(),
 });

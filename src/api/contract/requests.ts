@@ -55,6 +55,19 @@ export const migrateOptions = z.strictObject({
   timeoutAction: z.enum(["cancel", "switch-over"]).optional(),
   whenStalled: z.enum(["switch-over", "continue", "cancel"]).optional(),
   verify: z.boolean().optional().meta({ description: "Compare all memory before the start." }),
+  assist: z.enum(["auto", "off", "require"]).optional().meta({
+    description: "Whether applications in the guest say which memory need not travel.",
+  }),
+  gc: z.enum(["auto", "wait", "provoke", "none"]).optional().meta({
+    description: "How a Java VM comes to a garbage collection before the switch-over.",
+  }),
+  assistTimeoutMs: duration.optional().meta({
+    description: "How long applications may take to get ready for the switch-over.",
+  }),
+  dropCaches: z.boolean().optional().meta({
+    description: "The guest gives up its clean page cache before the first round.",
+  }),
+  compress: z.enum(["none", "zstd"]).optional(),
   dropShare: z.number().min(0).max(1).optional().meta({ description: "For tests only." }),
   dropSeed: z.int().min(0).optional().meta({ description: "For tests only." }),
 });

@@ -40,6 +40,30 @@ export function migrationOptions(name: string, summary: string, examples: readon
         "when rounds stop shrinking and the limit is not met (default: switch-over)",
       ).choices(["switch-over", "continue", "cancel"] as const),
     )
+    .addOption(
+      new Option(
+        "--assist <choice>",
+        "let applications in the guest leave out memory they do not need (default: auto)",
+      ).choices(["auto", "off", "require"] as const),
+    )
+    .addOption(
+      new Option(
+        "--gc <way>",
+        "how a Java VM comes to a garbage collection before the switch-over (default: auto)",
+      ).choices(["auto", "wait", "provoke", "none"] as const),
+    )
+    .option(
+      "--assist-timeout <time>",
+      "how long applications may take to get ready (default: 5s)",
+      option("--assist-timeout", parseDuration),
+    )
+    .option("--drop-caches", "the guest gives up its clean page cache first")
+    .addOption(
+      new Option("--compress <codec>", "compress what travels (default: none)").choices([
+        "none",
+        "zstd",
+      ] as const),
+    )
     .option("--verify", "compare all memory of both VMs before the destination runs")
     .option("--insecure", "allow plain TCP to another machine")
     .option("--detach", "start it and return")
@@ -58,6 +82,11 @@ export function requestOptions(given: Given): MigrateRequestOptions {
     timeoutAction: given.timeoutAction,
     whenStalled: given.whenStalled,
     verify: given.verify,
+    assist: given.assist,
+    gc: given.gc,
+    assistTimeoutMs: given.assistTimeout,
+    dropCaches: given.dropCaches,
+    compress: given.compress,
     dropShare: given.dropShare,
     dropSeed: given.dropSeed,
   };

@@ -52,6 +52,8 @@ export function reportText(report: Report, role: Migration["role"]): string {
       ? [["rounds", formatCount(rounds)] as const, ...sentFacts(report)]
       : [["received", formatBytes(report.streamBytes)] as const]),
     ["pages", pagesText(report, role)],
+    ["compressed away", compressedText(report)],
+    ...assistFacts(report),
     ["verified", verifiedText(report)],
   ]);
 }
@@ -72,6 +74,61 @@ function pagesText(report: Report, role: Migration["role"]): string {
   if (droppedCount > 0) parts.push(`${formatCount(droppedCount)} left out`);
   if (staleFetchedCount > 0) parts.push(`${formatCount(staleFetchedCount)} fetched at the end`);
   return parts.join(", ");
+}
+
+/** By kind, so that one sees what was worth it. */
+function leftOutText({ droppedCount, droppedAreaCount = 0 }: Report): string | undefined {
+  const parts = [
+    ["of young generations", droppedCount - droppedAreaCount],
+    ["of areas", droppedAreaCount],
+  ] as const;
+  const told = parts.filter(([, count]) => count > 0);
+  if (told.length === 0) return undefined;
+  return told.map(([name, count]) => `${formatBytes(count * 4096)} ${name}`).join(", ");
+}
+
+function compressedText({ compressedAwayBytes = 0 }: Report): string | undefined {
+  return compressedAwayBytes > 0 ? formatBytes(compressedAwayBytes) : undefined;
+}
+
+function assistFacts(report: Report) {
+  const { assist } = report;
+  if (assist === undefined || assist.state === "off") return [];
+  const { state, text, participants, applicationDowntime, hold, droppedCacheBytes } = assist;
+  const used = state === "used";
+  const taking = participants.filter(({ unsupported }) => unsupported === undefined);
+  const others = participants.filter(({ unsupported }) => unsupported !== undefined);
+  return [
+    ["assistance", used ? taking.map(({ name }) => name).join(", ") : `none: ${text}`],
+    ...others.map(
+      ({ name, unsupported = "" }) => ["not assisted", `${name}: ${unsupported}`] as const,
+    ),
+    ["left out", leftOutText(report)],
+    ["standstill", downtimeText(applicationDowntime)],
+    ["zeroed", hold === undefined ? undefined : formatBytes(hold.scrubbedPages * 4096)],
+    [
+      "page cache dropped",
+      droppedCacheBytes === undefined ? undefined : formatBytes(droppedCacheBytes),
+    ],
+  ] as const;
+}
+
+type Downtime = NonNullable<NonNullable<Report["assist"]>["applicationDowntime"]>;
+
+function downtimeText(downtime: Downtime | undefined): string | undefined {
+  if (downtime === undefined) return undefined;
+  const { totalMs, gcMs, freezeMs, scrubMs, stopMs, lastRoundMs, startMs, thawMs } = downtime;
+  const parts = [
+    ["collection", gcMs],
+    ["freeze", freezeMs],
+    ["zeroing", scrubMs],
+    ["stop", stopMs],
+    ["last round", lastRoundMs],
+    ["start", startMs],
+    ["thaw", thawMs],
+  ] as const;
+  const split = parts.map(([name, ms]) => `${name} ${Math.round(ms)}`).join(", ");
+  return `${formatDuration(totalMs)} (ms: ${split})`;
 }
 
 function verifiedText({ verified, verifyMs }: Report): string | undefined {

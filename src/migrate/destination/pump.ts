@@ -47,7 +47,8 @@ export class DestinationPump {
   readonly #receiver: SlabReceiver;
   readonly #events: DestinationPumpEvents;
   readonly #returnPath: ReturnPathReader;
-  readonly #decoders = new Decoders();
+  /** Decoded batches wait in memory for QEMU, so frames wait on the wire for them. */
+  readonly #decoders = new Decoders(() => this.#receiver.goOn());
   #socket: Socket | undefined;
   #phase: Phase = "head";
   #head: StreamHead | undefined;
@@ -184,6 +185,7 @@ export class DestinationPump {
       start += 8;
     }
     this.#pass(socket, { ...records, from: start }, to - from);
+    if (this.#decoders.isFull) this.#receiver.holdBack();
   }
 
   #checkRecords(header: FrameHeader, records: RecordRange, block: RamBlock): void {

@@ -13,8 +13,15 @@ import {
   killProcess,
   sleep,
   systemProcesses,
+  withDeadline,
 } from "../../io/index.ts";
-import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
+import { prepareThaw } from "../../assist/index.ts";
+import {
+  type AgentPort,
+  findAgentPort,
+  findListener,
+  GuestMemory,
+} from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
 import { Driver } from "../driver.ts";
@@ -56,6 +63,8 @@ const deadlines = {
   discardMs: 15_000,
 };
 const progressEveryMs = 200;
+/** The guest's agent answers within milliseconds; it must not keep the source waiting for word that the VM runs. */
+const thawMsMax = 1_000;
 
 export class DestinationSession {
   readonly #job: ReceiveJob;
@@ -74,6 +83,9 @@ export class DestinationSession {
   #continueMs = 0;
   #resumedWallMs = 0;
   #resolving = false;
+  #thaw = false;
+  #thawMs = 0;
+  #agentPort: Promise<AgentPort | undefined> = Promise.resolve(undefined);
 
   constructor(job: ReceiveJob, host: DestinationHost, clock: Clock) {
     this.#job = job;
@@ -164,6 +176,7 @@ export class DestinationSession {
         this.#dispatch({ type: "verify" });
         break;
       case "handed-over":
+        this.#thaw = message.thaw;
         this.#dispatch({ type: "handed-over" });
         break;
       case "abort": {
@@ -195,7 +208,14 @@ export class DestinationSession {
     await this.#qemu?.awaitLoaded();
     this.#pump.release();
     this.#loadedWallMs = this.#clock.wallMs();
+    this.#agentPort = this.#findAgentPort();
     this.#dispatch({ type: "qemu-loaded" });
+  }
+
+  async #findAgentPort(): Promise<AgentPort | undefined> {
+    const { qmp } = this.#qemu as DestinationQemu;
+    const pid = this.#vm?.pid ?? (await findListener((this.#vm as PreparedVm).qmpPath));
+    return await findAgentPort(qmp, pid).catch(() => undefined);
   }
 
   // Effects
@@ -218,6 +238,7 @@ export class DestinationSession {
           loadedWallMs: this.#loadedWallMs,
           continueMs: this.#continueMs,
           resumedWallMs: this.#resumedWallMs,
+          thawMs: this.#thawMs,
         });
       case "tell-failed":
         return this.#channel.sendControl({ type: "failed", error: peerError(effect.error) });
@@ -296,10 +317,31 @@ export class DestinationSession {
   async #startVm(): Promise<void> {
     const qemu = this.#qemu as DestinationQemu;
     const startMs = this.#clock.nowMs();
-    if (this.#offer?.run === true) this.#resumedWallMs = await qemu.start();
-    this.#continueMs = this.#clock.nowMs() - startMs;
+    if (this.#offer?.run === true) {
+      const port = this.#thaw ? await this.#agentPort : undefined;
+      const agent = { clock: this.#clock, timeoutMs: thawMsMax };
+      // Only now: what the agent's port takes in goes straight into the guest's memory, which was to be equal so far.
+      const thaw = port === undefined ? undefined : prepareThaw(port.path, agent);
+      this.#resumedWallMs = await qemu.start();
+      this.#continueMs = this.#clock.nowMs() - startMs;
+      await this.#letGo(thaw);
+    }
     this.#dispatch({ type: "vm-started" });
     await qemu.announce().catch(() => {});
+  }
+
+  /** Applications were held for the move. Should this fail, the agent in the guest lets them go by itself. */
+  async #letGo(thaw: (() => Promise<void>) | undefined): Promise<void> {
+    if (!this.#thaw) return;
+    const startMs = this.#clock.nowMs();
+    try {
+      if (thaw === undefined) throw new GodwitError("AGENT_UNREACHABLE", "its port was not found");
+      await withDeadline(this.#clock, thawMsMax, "letting applications go", thaw());
+      this.#thawMs = this.#clock.nowMs() - startMs;
+    } catch (error) {
+      const { message } = toErrorRecord(error);
+      this.#host.say(`the agent in the guest has to let applications go by itself: ${message}`);
+    }
   }
 
   async #discardVm(): Promise<void> {

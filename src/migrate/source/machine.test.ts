@@ -47,6 +47,7 @@ const events: readonly SourceEvent[] = [
   { type: "round", round: { index: 2, dirtyBytes: 1000, startMs: 900 }, bytesPerMs: 1000 },
   { type: "round", round: { index: 3, dirtyBytes: 1 << 30, startMs: 999 }, bytesPerMs: 0 },
   { type: "prepared" },
+  { type: "unprepared" },
   { type: "vm-stopped" },
   { type: "peer-loaded" },
   { type: "verified" },
@@ -342,4 +343,25 @@ test("a VM that is not seen to run again is said to be so", () => {
   const { state } = stepSource(aborting, { type: "deadline", name: "abort" });
   assert.equal(state.phase, "failed");
   assert.match(state.error?.message ?? "", /not seen to run again/);
+});
+
+test("applications that cannot be prepared: rounds go on without them, with a planner that knows nothing yet", () => {
+  const before = stateIn("preparing");
+  const { state, effects } = stepSource(before, { type: "unprepared" });
+  assert.equal(state.phase, "rounds");
+  assert.deepEqual(types(effects), ["clear-deadline prepare"]);
+  assert.notEqual(state.planner, before.planner);
+});
+
+test("applications that cannot be prepared after the time for the whole has passed: the switch-over all the same", () => {
+  const overdue = stepSource(
+    stateIn("rounds", { options: { ...options, timeoutAction: "switch-over" } }),
+    {
+      type: "deadline",
+      name: "total",
+    },
+  );
+  assert.equal(overdue.state.phase, "preparing");
+  const { state } = stepSource(overdue.state, { type: "unprepared" });
+  assert.equal(state.phase, "switchover");
 });

@@ -3,7 +3,7 @@
  * the session carries out in the order given. docs/protocols/migrate.md tells the whole protocol.
  *
  *   idle ─▶ setup ─▶ rounds ─▶ preparing ─▶ switchover ─▶ (verifying) ─▶ handover ─▶ done
- *             │         │          │             │              │            └─▶ unconfirmed
+ *             │         │  ◀───────┤             │              │            └─▶ unconfirmed
  *             └─────────┴──────────┴─────────────┴──────────────┴─▶ aborting ─▶ failed | cancelled
  *
  * The one instant that matters is the entry into `handover`: there the session writes SHUT 0 to the source QEMU's return
@@ -32,7 +32,7 @@ export const sourceMoves: Readonly<Record<SourcePhase, readonly SourcePhase[]>> 
   idle: ["setup", "cancelled"],
   setup: ["rounds", "switchover", "aborting"],
   rounds: ["preparing", "switchover", "aborting"],
-  preparing: ["switchover", "aborting"],
+  preparing: ["rounds", "switchover", "aborting"],
   switchover: ["verifying", "handover", "aborting"],
   verifying: ["handover", "aborting"],
   handover: ["done", "unconfirmed", "aborting"],
@@ -73,6 +73,8 @@ export interface SourceState {
   /** Why the migration is being or was given up. */
   readonly error: ErrorRecord | undefined;
   readonly cancelled: boolean;
+  /** The time for the whole migration has passed, and the switch-over was asked for. */
+  readonly overdue: boolean;
   /** In `handover`: QEMU confirmed that it let go. */
   readonly letGo: boolean;
   /** In `handover`: the connection over which to say so is gone. */
@@ -89,6 +91,8 @@ export type SourceEvent =
   | { readonly type: "stream-began" }
   | { readonly type: "round"; readonly round: Round; readonly bytesPerMs: number }
   | { readonly type: "prepared" }
+  /** Applications could not be prepared: rounds go on without them. */
+  | { readonly type: "unprepared" }
   /** QEMU stopped the VM, decided or by itself when nothing was left to send. */
   | { readonly type: "vm-stopped" }
   | { readonly type: "peer-loaded" }
@@ -148,6 +152,7 @@ export function initialSourceState(options: SourceOptions): SourceState {
     planner: new RoundPlanner(options),
     error: undefined,
     cancelled: false,
+    overdue: false,
     letGo: false,
     peerLost: false,
     stopped: false,
@@ -207,6 +212,8 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
       return roundBegan(state, event);
     case "prepared":
       return state.phase === "preparing" ? switchOver(state) : stay(state);
+    case "unprepared":
+      return state.phase === "preparing" ? unprepared(state) : stay(state);
     case "vm-stopped":
       return vmStopped(state);
     case "peer-loaded":
@@ -276,6 +283,14 @@ function prepare(state: SourceState, before: readonly SourceEffect[]): SourceSte
   ]);
 }
 
+/** What the planner learned was about rounds with applications' help. */
+function unprepared(state: SourceState): SourceStep {
+  if (state.overdue) return switchOver(state);
+  return move({ ...state, planner: new RoundPlanner(state.options) }, "rounds", [
+    { type: "clear-deadline", name: "prepare" },
+  ]);
+}
+
 function switchOver(state: SourceState): SourceStep {
   return move(state, "switchover", [
     { type: "clear-deadline", name: "prepare" },
@@ -334,7 +349,9 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
         return timeout(state, name, options.timeoutMs);
       }
       if (phase !== "rounds") return stay(state);
-      return prepare(state, [{ type: "say", text: "the timeout passed: switching over now" }]);
+      return prepare({ ...state, overdue: true }, [
+        { type: "say", text: "the timeout passed: switching over now" },
+      ]);
     case "handover":
     case "abort":
       return stay(state);
@@ -390,6 +407,7 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "stream-began":
     case "round":
     case "prepared":
+    case "unprepared":
     case "vm-stopped":
     case "peer-loaded":
     case "verified":

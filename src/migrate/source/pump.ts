@@ -15,15 +15,19 @@ import {
   defaultSlabOptions,
   type Slab,
   SlabReceiver,
+  sleep,
 } from "../../io/index.ts";
 import {
   pageRecordBytes,
   type RunCounts,
   shutOk,
+  switchoverAck,
   type StreamHead,
   StreamReader,
   type StreamSink,
   writePageWord,
+  writeZeroRecord,
+  zeroRecordBytes,
 } from "../../qemu/stream/index.ts";
 import type { FrameChannel } from "../channel.ts";
 import { FlightWindow } from "../flight-window.ts";
@@ -31,8 +35,11 @@ import { Pacer } from "../rate.ts";
 import type { SkipMap } from "../skip-map.ts";
 import { batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
 
-/** window: too much in flight. pace: the bandwidth limit. stale: skipped pages go before what follows. owner: the session. */
-export type HoldReason = "window" | "pace" | "stale" | "owner";
+/**
+ * window: too much in flight. pace: the bandwidth limit. stale: skipped pages go before what follows. round: a round is not to
+ * end so soon. owner: the session.
+ */
+export type HoldReason = "window" | "pace" | "stale" | "round" | "owner";
 
 export interface SourcePumpEvents {
   /** The head has arrived and is valid. */
@@ -47,13 +54,15 @@ export type PageSource = (block: string, page: number, targets: readonly Uint8Ar
 
 const staleBatchPages = 60;
 const staleBatchesUnderWay = 16;
+const roomPollMs = 2;
+const blankBatchPages = 8192;
 
 export class SourcePump implements StreamSink {
   readonly receiver: SlabReceiver;
   readonly #clock: Clock;
   readonly #channel: FrameChannel;
   readonly #events: SourcePumpEvents;
-  readonly #skip: SkipMap | undefined;
+  #skip: SkipMap | undefined;
   readonly #encoder: BatchEncoder;
   readonly #readPages: PageSource;
   readonly #reader: StreamReader;
@@ -63,13 +72,17 @@ export class SourcePump implements StreamSink {
   #socket: Socket | undefined;
   #slab: Slab | undefined;
   #ramEnded = false;
+  #owing: Promise<void> = Promise.resolve();
   #stopped = false;
   #batch: Uint8Array[] = [];
   #batchHeader: FrameHeader = emptyHeader(0);
 
   pageCount = 0;
   zeroCount = 0;
+  /** Left out before, and read from the guest's memory since. */
   staleFetchedCount = 0;
+  /** What the codec saved. */
+  compressedAwayBytes = 0;
 
   constructor(options: {
     clock: Clock;
@@ -86,16 +99,20 @@ export class SourcePump implements StreamSink {
     this.#skip = options.skip;
     this.#encoder = options.encoder;
     this.#readPages = options.readPages;
-    this.#reader = new StreamReader(
-      this,
-      options.skip === undefined ? {} : { filter: options.skip },
-    );
+    this.#reader = new StreamReader(this);
+    if (options.skip !== undefined) this.useSkip(options.skip);
     this.receiver = new SlabReceiver(defaultSlabOptions, (slab, from, to) =>
       this.#consume(slab, from, to),
     );
     if (options.bandwidthBytesPerSecond > 0) {
       this.#pacer = new Pacer(options.bandwidthBytesPerSecond, this.#clock.nowMs());
     }
+  }
+
+  /** From now on pages are left out. */
+  useSkip(skip: SkipMap): void {
+    this.#skip = skip;
+    this.#reader.useFilter(skip);
   }
 
   /** Bytes of QEMU's stream read so far. */
@@ -132,6 +149,11 @@ export class SourcePump implements StreamSink {
       }
       socket.write(shutOk, (error) => (error ? reject(error) : resolve()));
     });
+  }
+
+  /** With capability `switchover-ack` QEMU does not stop the VM before it was told this, whatever its limits say. */
+  allowSwitchover(): void {
+    this.#socket?.write(switchoverAck);
   }
 
   /** Closes the stream: before the hand-over QEMU then resumes its VM. */
@@ -262,7 +284,8 @@ export class SourcePump implements StreamSink {
       return;
     }
     this.hold("stale");
-    this.#sendStale(this.#skip).then(
+    // Now nothing is disposable any more: the destination's memory is to be equal.
+    this.#sendOwed(this.#skip, true).then(
       () => {
         this.#channel.sendBytes(FrameType.ramEnd, []);
         this.unhold("stale");
@@ -271,12 +294,49 @@ export class SourcePump implements StreamSink {
     );
   }
 
-  /** Bodies are filled straight from guest memory, a batch at a time, with a few batches on their way. */
-  async #sendStale(skip: SkipMap): Promise<void> {
+  /**
+   * Sends what was left out and is no longer disposable, while the VM runs. A page that is written meanwhile may arrive torn:
+   * QEMU then knows it to be dirty and sends it again.
+   */
+  sendOwed(): Promise<void> {
+    this.#owing = this.#owing.then(() => this.#sendOwedNow());
+    return this.#owing;
+  }
+
+  async #sendOwedNow(): Promise<void> {
+    if (this.#skip === undefined || this.#ramEnded || this.#stopped) return;
+    if (this.#skip.owedCount === 0) return;
+    this.hold("stale");
+    try {
+      await this.#sendOwed(this.#skip, false);
+    } finally {
+      this.unhold("stale");
+    }
+  }
+
+  /** Announces disposable pages as zero of which nothing was sent yet, so that they need not be sent when they are. */
+  async sendBlank(): Promise<void> {
+    if (this.#skip === undefined || this.#ramEnded || this.#stopped) return;
+    for (const { block, pages } of this.#skip.takeBlank(blankBatchPages)) {
+      const body = Buffer.allocUnsafeSlow(pages.length * zeroRecordBytes);
+      const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
+      for (const [i, page] of pages.entries()) writeZeroRecord(view, i * zeroRecordBytes, page);
+      const header = emptyHeader(block.index);
+      header.zeroCount = pages.length;
+      header.bodyBytes = body.length;
+      this.zeroCount += pages.length;
+      this.#sendBatch(header, [body], () => {});
+      await this.#room(body.length);
+    }
+  }
+
+  /** Bodies are filled straight from guest memory, a batch at a time, with a few batches on their way. Nothing is read. */
+  async #sendOwed(skip: SkipMap, all: boolean): Promise<void> {
     const underWay: Promise<void>[] = [];
     // Used again: fresh ones for each batch would pile up until the next collection of garbage.
     const free: Buffer[] = [];
-    for (const batch of skip.staleBatches(staleBatchPages)) {
+    for (const batch of skip.takeOwed(staleBatchPages, all)) {
+      if (this.#stopped) return;
       const header = emptyHeader(batch.block.index);
       header.pageCount = batch.pages.length;
       header.bodyBytes = batch.pages.length * pageRecordBytes;
@@ -285,10 +345,17 @@ export class SourcePump implements StreamSink {
       const sent = new Promise<void>((resolve) => this.#sendBatch(header, [body], resolve));
       underWay.push(sent.then(() => void free.push(buffer)));
       this.staleFetchedCount += batch.pages.length;
+      await this.#room(header.bodyBytes);
       if (underWay.length >= staleBatchesUnderWay) await underWay.shift();
     }
     await Promise.all(underWay);
-    skip.forgetStale();
+  }
+
+  /** As `#restrain`, for what does not come from the socket. */
+  async #room(wireBytes: number): Promise<void> {
+    const waitMs = this.#pacer?.spend(wireBytes, this.#clock.nowMs()) ?? 0;
+    if (waitMs >= 1) await sleep(this.#clock, waitMs);
+    while (this.#window.isFull && !this.#stopped) await sleep(this.#clock, roomPollMs);
   }
 
   /** `pages` ascend; neighbours are read at once. */
@@ -324,6 +391,7 @@ export class SourcePump implements StreamSink {
     header.codec = this.#encoder.id;
     header.rawBytes = bodyBytes;
     header.bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);
+    this.compressedAwayBytes += bodyBytes - header.bodyBytes;
     this.#count(header.bodyBytes);
     this.#channel.sendPages(header, body, sent);
   }

@@ -132,6 +132,30 @@ export class SourceQemu {
     });
   }
 
+  /**
+   * From the next migration on QEMU does not stop the VM before it is told so on the return path, however little is left.
+   * Answers false when this QEMU (before 8.1) cannot.
+   */
+  async gate(): Promise<boolean> {
+    const capability = "switchover-ack";
+    const known = await this.qmp.execute("query-migrate-capabilities");
+    const is = known.find((one) => one.capability === capability);
+    if (is === undefined) return false;
+    if (is.state) return true;
+    await this.#setCapabilities([{ capability, state: true }]);
+    this.#capabilities.push({ capability, state: false });
+    return true;
+  }
+
+  /** After `forceSwitchover`: keeps on iterating. */
+  iterate(): Promise<void> {
+    this.#armedBytes = 0;
+    return this.#setParameters({
+      "downtime-limit": iterateDowntimeMs,
+      ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": iterateBandwidth } : {}),
+    });
+  }
+
   /** QEMU completes within about 100 ms (its interval of judging), however much is left. */
   forceSwitchover(): Promise<void> {
     return this.#setParameters({

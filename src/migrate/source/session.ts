@@ -22,6 +22,8 @@ import { SkipMap } from "../skip-map.ts";
 import { connectChannel } from "../transport.ts";
 import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
 import { type DestinationMessage, FrameType, parseDestinationMessage } from "../wire/index.ts";
+import { Assistance } from "./assistance.ts";
+import { AssistedRounds } from "./assisted-rounds.ts";
 import {
   initialSourceState,
   type SourceEffect,
@@ -65,7 +67,9 @@ export class SourceSession {
   readonly #meter: RateMeter;
   readonly #channel: FrameChannel;
   readonly #driver: Driver<SourceState, SourceEvent, SourceEffect>;
-  readonly #skip: SkipMap | undefined;
+  readonly #skip = new SkipMap();
+  readonly #assistance: Assistance;
+  readonly #assisted: AssistedRounds;
   readonly #pump: SourcePump;
   #qemu: SourceQemu | undefined;
   #pid: number | undefined;
@@ -73,6 +77,7 @@ export class SourceSession {
   #head: StreamHead | undefined;
   #hints: RandomHints | undefined;
   #server: Server | undefined;
+  #assisting: Promise<void> = Promise.resolve();
   #streamStart: Promise<void> = Promise.resolve();
   #handingOver: Promise<void> = Promise.resolve();
   #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
@@ -83,7 +88,8 @@ export class SourceSession {
     this.#clock = clock;
     this.#meter = new RateMeter(clock.nowMs());
     const { options } = job;
-    const times = { ...deadlines, ...job.deadlines, fixedMs: fixedDowntimeMs };
+    const prepareMs = options.assistTimeoutMs + deadlines.prepareMs;
+    const times = { ...deadlines, prepareMs, ...job.deadlines, fixedMs: fixedDowntimeMs };
     this.#driver = new Driver({
       clock,
       state: initialSourceState({ ...options, ...times }),
@@ -93,7 +99,9 @@ export class SourceSession {
       entered: () => this.#entered(),
       perform: (effect) => this.#perform(effect),
     });
-    this.#skip = options.dropShare > 0 ? new SkipMap() : undefined;
+    const say = (text: string): void => host.say(text);
+    const { agentPath } = job;
+    this.#assistance = new Assistance({ clock, options, skip: this.#skip, agentPath, say });
     const channelEvents: ChannelEvents = {
       frame: (header, slab, from, to) => {
         if (header.type === FrameType.ack) this.#acknowledged(slab.bytes as Buffer, from, to);
@@ -108,8 +116,8 @@ export class SourceSession {
     this.#pump = new SourcePump({
       clock,
       channel: this.#channel,
-      skip: this.#skip,
-      encoder: createEncoder("none"),
+      skip: options.dropShare > 0 ? this.#skip : undefined,
+      encoder: createEncoder(options.compress),
       bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
       readPages: (block, page, targets) => this.#memory?.readPagesNow(block, page, targets),
       events: {
@@ -118,13 +126,24 @@ export class SourceSession {
         ended: () => this.#streamEnded(),
       },
     });
-    this.statistics = new SourceStatistics(
+    this.#assisted = new AssistedRounds({
       clock,
-      this.#channel,
-      this.#pump,
-      this.#skip,
-      this.#meter,
-    );
+      assistance: this.#assistance,
+      pump: this.#pump,
+      skip: this.#skip,
+      qemu: () => this.#qemu,
+      phase: () => this.#driver.state.phase,
+      start: (work) => this.#start(work),
+      say,
+    });
+    this.statistics = new SourceStatistics({
+      clock,
+      channel: this.#channel,
+      pump: this.#pump,
+      skip: this.#skip,
+      meter: this.#meter,
+      assistance: this.#assistance,
+    });
   }
 
   /** Never rejects: every failure is an outcome. */
@@ -156,7 +175,7 @@ export class SourceSession {
     this.#qemu = new SourceQemu(qmp, this.#clock);
     this.#pid = job.pid ?? (await findListener(job.qmpPath).catch(() => undefined));
     await this.#qemu.check();
-    if (job.options.verify || this.#skip !== undefined) await this.#openMemory(qmp);
+    if (job.options.verify || job.options.dropShare > 0) await this.#openMemory(qmp);
     void qmp.closed.then(() => this.#monitorClosed());
     qmp.on("MIGRATION", ({ data }) => this.#migrationState(data.status));
     qmp.on("MIGRATION_PASS", () => void this.#passBegan());
@@ -164,6 +183,25 @@ export class SourceSession {
       this.statistics.stopped(timestampUs);
     });
     await this.#qemu.configure();
+    // Meanwhile the destination gets ready.
+    this.#assisting = this.#beginAssistance(qmp);
+    this.#assisting.catch(() => {});
+  }
+
+  /** Pages can be left out only where they can be read later, and only while QEMU waits for our word to stop the VM. */
+  async #beginAssistance(qmp: QmpClient): Promise<void> {
+    const { assist } = this.job.options;
+    if (assist === "off") return;
+    await this.#assistance.begin(qmp, this.#pid);
+    if (!this.#assistance.isActive) return;
+    try {
+      if (this.#memory === undefined) await this.#openMemory(qmp);
+      if ((await this.#qemu?.gate()) === true) return;
+      throw new GodwitError("QEMU_UNSUPPORTED", "assistance needs QEMU 8.1 or newer");
+    } catch (error) {
+      await this.#assistance.giveUp("failed", toErrorRecord(error).message);
+      if (assist === "require") throw error;
+    }
   }
 
   private get job(): SendJob {
@@ -210,7 +248,7 @@ export class SourceSession {
         this.#hashesFromPeer.resolve(message);
         break;
       case "running":
-        this.statistics.running();
+        this.statistics.running(message.thawMs);
         this.#dispatch({ type: "peer-running" });
         break;
       case "failed": {
@@ -233,8 +271,10 @@ export class SourceSession {
   #began(head: StreamHead): void {
     this.#head = head;
     this.statistics.memoryBytes = head.blocks.reduce((sum, block) => sum + block.lengthBytes, 0);
-    if (this.#skip !== undefined) {
-      const { dropShare, dropSeed } = this.job.options;
+    this.#assistance.attach(head.blocks);
+    this.#assisted.began();
+    const { dropShare, dropSeed } = this.job.options;
+    if (dropShare > 0) {
       this.#hints = new RandomHints(this.#skip, head.blocks, dropShare, new Prng(dropSeed));
     }
     this.#dispatch({ type: "stream-began" });
@@ -268,14 +308,21 @@ export class SourceSession {
 
   async #passBegan(): Promise<void> {
     const startMs = this.#clock.nowMs();
+    this.#assisted.passBegan(startMs);
+    if (this.#driver.state.phase !== "rounds" && this.#driver.state.phase !== "setup") return;
     try {
       const { ram } = (await this.#qemu?.query()) ?? {};
       if (ram === undefined) return;
       this.#hints?.refresh();
       this.#meter.update(this.#channel.wireBytes, startMs);
-      const round = { index: ram["dirty-sync-count"], dirtyBytes: ram.remaining, startMs };
+      const found = { index: ram["dirty-sync-count"], dirtyBytes: ram.remaining, startMs };
+      const counts = this.statistics.sentCounts();
+      const assisted = this.#assistance.isActive;
+      const round = assisted ? this.#assistance.adjust(found, counts) : found;
       const bytesPerMs = this.#meter.bytesPerMs(startMs);
+      if (assisted && found.index === 2 && (await this.#assisted.reconsider(bytesPerMs))) return;
       this.#dispatch({ type: "round", round, bytesPerMs });
+      if (assisted) await this.#assisted.refresh();
     } catch (error) {
       this.#failed(error);
     }
@@ -309,8 +356,7 @@ export class SourceSession {
       case "say":
         return this.#host.say(effect.text);
       case "prepare":
-        // No application takes part: all are ready.
-        return this.#dispatch({ type: "prepared" });
+        return this.#start(this.#prepareApplications());
       case "arm":
         return this.#start(this.#arm(effect.restBytes));
       case "force-switchover":
@@ -321,7 +367,7 @@ export class SourceSession {
         this.#handingOver = this.#handOver();
         return this.#start(this.#handingOver);
       case "tell-handed-over":
-        return this.#channel.sendControl({ type: "handed-over" });
+        return this.#channel.sendControl({ type: "handed-over", thaw: this.#assistance.isHeld });
       case "resolve-handed-over":
         return void this.#resolve().catch((error: unknown) => {
           this.#dispatch({ type: "failed", error: toErrorRecord(error) });
@@ -367,6 +413,7 @@ export class SourceSession {
   }
 
   async #startStream(): Promise<void> {
+    await this.#assisting;
     const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
     await rm(path, { force: true });
     const server = createServer({ pauseOnConnect: true });
@@ -385,19 +432,35 @@ export class SourceSession {
   }
 
   async #arm(restBytes: number): Promise<void> {
-    if (this.#driver.state.phase === "rounds") await this.#qemu?.arm(restBytes);
+    // With applications' help QEMU's count says nothing about what will be left.
+    const bytes = this.#assistance.isActive ? 0 : restBytes;
+    if (this.#driver.state.phase === "rounds") await this.#qemu?.arm(bytes);
+  }
+
+  async #prepareApplications(): Promise<void> {
+    const bytesPerMs = this.#meter.bytesPerMs(this.#clock.nowMs());
+    const prepared = await this.#assisted.prepare(bytesPerMs);
+    this.#dispatch({ type: prepared ? "prepared" : "unprepared" });
   }
 
   /** What is under way would have to drain while the VM is stopped: it drains first. */
   async #forceSwitchover(): Promise<void> {
     this.#pump.liftBandwidth();
+    this.#pump.unhold("round");
+    if (this.#assistance.isHeld) {
+      this.#pump.allowSwitchover();
+      return await this.#qemu?.forceSwitchover();
+    }
     this.#pump.hold("owner");
     for (let i = 0; i < drainPolls && this.#pump.inFlightBytes > drainedBytes; i++) {
       await sleep(this.#clock, drainPollMs);
     }
     this.#pump.unhold("owner");
     // Given up meanwhile, QEMU's own settings are being put back.
-    if (this.#driver.state.phase === "switchover") await this.#qemu?.forceSwitchover();
+    if (this.#driver.state.phase !== "switchover") return;
+    // Still in use only when the time to prepare passed without an answer.
+    if (this.#assistance.isActive) this.#pump.allowSwitchover();
+    await this.#qemu?.forceSwitchover();
   }
 
   async #verify(): Promise<void> {
@@ -446,6 +509,7 @@ export class SourceSession {
     // A `migrate` under way would begin after what is undone here.
     await this.#streamStart.catch(() => {});
     await this.#qemu?.ensureResumed();
+    await this.#assistance.release();
     this.#dispatch({ type: "source-resumed" });
   }
 
@@ -467,6 +531,8 @@ export class SourceSession {
     this.#server?.close();
     this.#pump.stop();
     await this.#channel.finish(2_000);
+    await this.#assisting.catch(() => {});
+    await this.#assistance[Symbol.asyncDispose]();
     await this.#memory?.[Symbol.asyncDispose]();
     await this.#qemu?.qmp[Symbol.asyncDispose]();
     const { runtimeDirectory, migrationId } = this.job;

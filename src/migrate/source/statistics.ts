@@ -1,19 +1,46 @@
 /** Counts and times of a migration, for progress and for the report at its end. */
 import type { Clock } from "../../io/index.ts";
 import type { FrameChannel } from "../channel.ts";
-import type { MigrationProgress, MigrationReport } from "../job.ts";
+import type { AssistReport } from "../../assist/index.ts";
+import type { MigrationProgress, MigrationReport, RoundReport, SentCounts } from "../job.ts";
 import type { RateMeter } from "../rate.ts";
 import type { Round, RoundStatus } from "../rounds.ts";
 import type { SkipMap } from "../skip-map.ts";
+import type { Assistance } from "./assistance.ts";
 import type { SourcePhase } from "./machine.ts";
 import type { SourcePump } from "./pump.ts";
+
+export interface StatisticsSources {
+  readonly clock: Clock;
+  readonly channel: FrameChannel;
+  readonly pump: SourcePump;
+  readonly skip: SkipMap;
+  readonly meter: RateMeter;
+  readonly assistance: Assistance;
+}
+
+const nothingSent: SentCounts = {
+  pageCount: 0,
+  zeroCount: 0,
+  droppedCount: 0,
+  droppedAreaCount: 0,
+  staleFetchedCount: 0,
+  compressedAwayBytes: 0,
+  wireBytes: 0,
+};
+/** A migration that goes on for ever must not fill memory with what it reports. */
+const roundsKeptMax = 200;
 
 export class SourceStatistics {
   readonly #clock: Clock;
   readonly #channel: FrameChannel;
   readonly #pump: SourcePump;
-  readonly #skip: SkipMap | undefined;
+  readonly #skip: SkipMap;
   readonly #meter: RateMeter;
+  readonly #assistance: Assistance;
+  readonly #rounds: RoundReport[] = [];
+  #roundCounts: SentCounts = nothingSent;
+  #thawMs = 0;
   readonly #startMs: number;
   phase: SourcePhase = "idle";
   memoryBytes = 0;
@@ -29,22 +56,34 @@ export class SourceStatistics {
   #runningMs: number | undefined;
   #endMs: number | undefined;
 
-  constructor(
-    clock: Clock,
-    channel: FrameChannel,
-    pump: SourcePump,
-    skip: SkipMap | undefined,
-    meter: RateMeter,
-  ) {
+  constructor({ clock, channel, pump, skip, meter, assistance }: StatisticsSources) {
     this.#clock = clock;
     this.#channel = channel;
     this.#pump = pump;
     this.#skip = skip;
     this.#meter = meter;
+    this.#assistance = assistance;
     this.#startMs = clock.nowMs();
   }
 
+  /** What has been sent so far. */
+  sentCounts(): SentCounts {
+    const { pageCount, zeroCount, staleFetchedCount, compressedAwayBytes } = this.#pump;
+    const { droppedCount, droppedAreaCount } = this.#skip;
+    const { wireBytes } = this.#channel;
+    return {
+      pageCount,
+      zeroCount,
+      droppedCount,
+      droppedAreaCount,
+      staleFetchedCount,
+      compressedAwayBytes,
+      wireBytes,
+    };
+  }
+
   roundBegan(round: Round, status: RoundStatus): void {
+    this.#closeRound();
     this.#round = round;
     this.#status = status;
     this.#roundSentBytes = this.#pump.sentBytes;
@@ -64,9 +103,30 @@ export class SourceStatistics {
     this.#handedOverMs = this.#clock.nowMs();
   }
 
-  running(): void {
+  /** `thawMs`: part of the time since the hand-over, in which the VM ran but its applications did not yet. */
+  running(thawMs = 0): void {
     this.#runningMs = this.#clock.nowMs();
+    this.#thawMs = Math.min(thawMs, this.#runningMs - (this.#handedOverMs ?? this.#runningMs));
     this.#endMs = this.#runningMs;
+    this.#closeRound();
+  }
+
+  /** The last one is the one in which the VM was stopped. */
+  #closeRound(): void {
+    const counts = this.sentCounts();
+    const nowMs = this.#clock.nowMs();
+    const round = this.#round;
+    if (round !== undefined && this.#rounds.length < roundsKeptMax) {
+      const before = this.#roundCounts;
+      this.#rounds.push({
+        index: round.index,
+        startMs: round.startMs - this.#startMs,
+        durationMs: nowMs - round.startMs,
+        dirtyBytes: round.dirtyBytes,
+        ...difference(counts, before),
+      });
+    }
+    this.#roundCounts = counts;
   }
 
   progress(): MigrationProgress {
@@ -83,8 +143,8 @@ export class SourceStatistics {
       memoryBytes: this.memoryBytes,
       pageCount: this.#pump.pageCount,
       zeroCount: this.#pump.zeroCount,
-      droppedCount: this.#skip?.droppedCount ?? 0,
-      staleCount: this.#skip?.staleCount ?? 0,
+      droppedCount: this.#skip.droppedCount,
+      staleCount: this.#skip.staleCount,
       streamBytes: this.#pump.streamBytes,
       wireBytes: this.#channel.wireBytes,
       bytesPerSecond: bytesPerMs * 1000,
@@ -122,10 +182,46 @@ export class SourceStatistics {
       wireBytes: this.#channel.wireBytes,
       pageCount: this.#pump.pageCount,
       zeroCount: this.#pump.zeroCount,
-      droppedCount: this.#skip?.droppedCount ?? 0,
+      droppedCount: this.#skip.droppedCount,
       staleFetchedCount: this.#pump.staleFetchedCount,
+      droppedAreaCount: this.#skip.droppedAreaCount,
+      compressedAwayBytes: this.#pump.compressedAwayBytes,
+      roundDetails: this.#rounds,
+      assist: this.#assistReport(),
       verified: this.verified,
       verifyMs: this.verifyMs,
+    };
+  }
+
+  #assistReport(): AssistReport {
+    const report = this.#assistance.report();
+    const { standstillAtMs, scrubbedAtMs } = this.#assistance;
+    const [stopped, loaded, handedOver, running] = [
+      this.#stoppedMs,
+      this.#loadedMs,
+      this.#handedOverMs,
+      this.#runningMs,
+    ];
+    if (report.hold === undefined || standstillAtMs === undefined || scrubbedAtMs === undefined) {
+      return report;
+    }
+    if (stopped === undefined || loaded === undefined) return report;
+    if (handedOver === undefined || running === undefined) return report;
+    const { gcMs, freezeMs, scrubMs } = report.hold;
+    const lastRoundMs = loaded - stopped;
+    const startAndThawMs = running - handedOver;
+    return {
+      ...report,
+      applicationDowntime: {
+        totalMs: stopped - standstillAtMs + lastRoundMs + startAndThawMs,
+        gcMs,
+        freezeMs,
+        scrubMs,
+        stopMs: stopped - scrubbedAtMs,
+        lastRoundMs,
+        startMs: startAndThawMs - this.#thawMs,
+        thawMs: this.#thawMs,
+      },
     };
   }
 
@@ -133,8 +229,21 @@ export class SourceStatistics {
   #downtimeMs(): number | undefined {
     if (this.#stoppedMs === undefined || this.#loadedMs === undefined) return undefined;
     if (this.#handedOverMs === undefined || this.#runningMs === undefined) return undefined;
-    return this.#loadedMs - this.#stoppedMs + (this.#runningMs - this.#handedOverMs);
+    const startMs = this.#runningMs - this.#handedOverMs - this.#thawMs;
+    return this.#loadedMs - this.#stoppedMs + startMs;
   }
+}
+
+function difference(now: SentCounts, before: SentCounts): SentCounts {
+  return {
+    pageCount: now.pageCount - before.pageCount,
+    zeroCount: now.zeroCount - before.zeroCount,
+    droppedCount: now.droppedCount - before.droppedCount,
+    droppedAreaCount: now.droppedAreaCount - before.droppedAreaCount,
+    staleFetchedCount: now.staleFetchedCount - before.staleFetchedCount,
+    compressedAwayBytes: now.compressedAwayBytes - before.compressedAwayBytes,
+    wireBytes: now.wireBytes - before.wireBytes,
+  };
 }
 
 function finite(value: number | undefined): number | undefined {

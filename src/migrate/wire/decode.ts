@@ -22,6 +22,8 @@ export interface FrameSink {
   version(version: number): void;
   /** The body is `bytes[from, to)`; `header` is reused, copy what must last. */
   frame(header: FrameHeader, bytes: Buffer, from: number, to: number): void;
+  /** True: no further frame for now; `push` answers how far it came. */
+  readonly isHeldBack?: boolean;
 }
 
 export class FrameDecoder {
@@ -53,7 +55,7 @@ export class FrameDecoder {
       at += preambleBytes;
       this.#offset += preambleBytes;
     }
-    while (to - at >= frameHeaderBytes) {
+    while (to - at >= frameHeaderBytes && this.#sink.isHeldBack !== true) {
       const header = this.#readHeader(bytes, at);
       const end = at + frameHeaderBytes + header.bodyBytes;
       if (end > to) break;

@@ -48,7 +48,11 @@ const sourceMessage = z.discriminatedUnion("type", [
   /** Asks for the hashes of the loaded memory. */
   z.object({ type: z.literal("verify"), chunkBytes: count.min(1 << 20).max(1 << 30) }),
   /** The source VM is stopped for good: the destination's is the VM from now on. */
-  z.object({ type: z.literal("handed-over") }),
+  z.object({
+    type: z.literal("handed-over"),
+    /** Applications in the guest stand still, and are to be let go once it runs. */
+    thaw: z.boolean().default(false),
+  }),
   z.object({ type: z.literal("abort"), error: errorRecord }),
   /** First and only message of a connection that reports how an interrupted migration ended at the source. */
   z.object({
@@ -72,6 +76,8 @@ const destinationMessage = z.discriminatedUnion("type", [
     loadedWallMs: z.number().nonnegative(),
     continueMs: z.number().nonnegative(),
     resumedWallMs: z.number().nonnegative(),
+    /** From the VM's start until its applications went on. */
+    thawMs: z.number().nonnegative().default(0),
   }),
   z.object({ type: z.literal("failed"), error: errorRecord }),
   /** Answer to "resolve". */

@@ -111,6 +111,22 @@ test("a stream network reconnects in the way that each QEMU version knows", () =
   assert.equal(netdev([7, 2]), plain);
 });
 
+test("a balloon takes hints of free pages when it shall, by a thread of its own", () => {
+  const devices = (text: string) =>
+    values(build(text), "-device").filter((value) => value.startsWith("virtio-balloon"));
+  for (const text of ["", "balloon: true\n", "balloon: {}\n", "balloon: {freePageHint: false}\n"]) {
+    assert.deepEqual(devices(text), ["virtio-balloon-pci,id=balloon0,bus=pcie.0,addr=0x3"], text);
+  }
+  assert.deepEqual(devices("balloon: false\n"), []);
+  const hinting = "balloon: {freePageHint: true}\n";
+  const properties = "id=balloon0,free-page-hint=on,iothread=balloon-thread0";
+  assert.deepEqual(devices(hinting), [`virtio-balloon-pci,${properties},bus=pcie.0,addr=0x3`]);
+  assert.ok(values(build(hinting), "-object").includes("iothread,id=balloon-thread0"));
+  assert.deepEqual(devices(`machine: microvm\n${hinting}`), [
+    `virtio-balloon-device,${properties}`,
+  ]);
+});
+
 test("a disk may come from an NBD server", () => {
   const [blockdev] = values(build("disks: [{nbd: {socket: /n.sock, export: e}}]\n"), "-blockdev");
   const { driver, file } = JSON.parse(blockdev ?? "");

@@ -38,7 +38,7 @@ export function qemuArguments(
     ...monitor("migrate", paths.migrationQmpPath),
     ...serialConsole(paths),
     ...(definition.agent ? agent(definition, paths) : []),
-    ...(definition.balloon ? balloon(definition) : []),
+    ...balloon(definition),
     ...(definition.rng ? rng(definition) : []),
     ...definition.disks.flatMap((disk, index) => diskArguments(definition, disk, index)),
     ...definition.networks.flatMap((network, index) =>
@@ -105,7 +105,16 @@ function agent(definition: VmDefinition, paths: RuntimePaths): string[] {
 }
 
 function balloon(definition: VmDefinition): string[] {
-  return device(definition, "virtio-balloon", "id=balloon0", slots.balloon);
+  if (definition.balloon === false) return [];
+  const plain = definition.balloon === true || !definition.balloon.freePageHint;
+  const properties = plain
+    ? "id=balloon0"
+    : "id=balloon0,free-page-hint=on,iothread=balloon-thread0";
+  return [
+    // The guest's hints are taken from their queue by a thread of their own, which QEMU insists on.
+    ...(plain ? [] : ["-object", "iothread,id=balloon-thread0"]),
+    ...device(definition, "virtio-balloon", properties, slots.balloon),
+  ];
 }
 
 function rng(definition: VmDefinition): string[] {

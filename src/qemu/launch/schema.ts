@@ -165,7 +165,13 @@ export const definitionSchema = z
       .boolean()
       .default(true)
       .meta({ description: "The virtio-serial port org.godwit.agent.0, for the guest agent." }),
-    balloon: z.boolean().default(true),
+    balloon: z
+      .union([z.boolean(), z.strictObject({ freePageHint: z.boolean().default(false) })])
+      .default(true)
+      .meta({
+        description:
+          "virtio-balloon. freePageHint: during a migration the guest tells QEMU which memory it does not use, and QEMU leaves it out.",
+      }),
     rng: z.boolean().default(true),
     binary: path.optional().meta({ description: "QEMU to use instead of the one that is found." }),
     extraArguments: z

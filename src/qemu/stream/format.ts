@@ -73,7 +73,13 @@ export const ramFlagNames: Readonly<Record<number, string>> = {
 };
 
 /** Messages on the return path, destination to source (migration.h, enum mig_rp_message_type). */
-export const ReturnMessage = { shut: 1, pong: 2, requestPagesId: 3, requestPages: 4 } as const;
+export const ReturnMessage = {
+  shut: 1,
+  pong: 2,
+  requestPagesId: 3,
+  requestPages: 4,
+  switchoverAck: 7,
+} as const;
 
 export const pageBytes = 4096;
 /** A page record inside a block: u64 address|flags, then the page. */

@@ -16,7 +16,7 @@ export {
   writePageWord,
   writeZeroRecord,
 } from "./records.ts";
-export { ReturnPathReader, shutOk } from "./return-path.ts";
+export { ReturnPathReader, shutOk, switchoverAck } from "./return-path.ts";
 export {
   encodeCommand,
   encodeEof,

@@ -65,7 +65,7 @@ type State = "magic" | "sections" | "blocks" | "records" | "footer" | "tail";
 export class StreamReader {
   readonly #sink: StreamSink;
   readonly #limits: StreamLimits;
-  readonly #filter: PageFilter | undefined;
+  #filter: PageFilter | undefined;
   readonly #counts: RunCounts = { pageCount: 0, zeroCount: 0 };
 
   #state: State = "magic";
@@ -91,6 +91,11 @@ export class StreamReader {
     this.#sink = sink;
     this.#limits = options.limits ?? defaultStreamLimits;
     this.#filter = options.filter;
+  }
+
+  /** From the next record on. */
+  useFilter(filter: PageFilter): void {
+    this.#filter = filter;
   }
 
   /** Bytes of the stream consumed so far. */

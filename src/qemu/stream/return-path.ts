@@ -11,6 +11,9 @@ import { ReturnMessage } from "./format.ts";
 /** `SHUT 0`: to a source QEMU this says "loaded, you may let go"; it answers with state `completed`. */
 export const shutOk: Uint8Array = Uint8Array.of(0, 1, 0, 4, 0, 0, 0, 0);
 
+/** To a source QEMU with the capability `switchover-ack` (8.1 and newer): from now on it may stop the VM. */
+export const switchoverAck: Uint8Array = Uint8Array.of(0, ReturnMessage.switchoverAck, 0, 0);
+
 /** Longest data of any message that godwit accepts (REQ_PAGES_ID with a 255-byte name has 268). */
 const dataBytesMax = 1024;
 

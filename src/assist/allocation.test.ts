@@ -1,0 +1,31 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { AllocationMeter } from "./allocation.ts";
+
+const eden = 100_000;
+const use = (collections: number, used: number) => ({
+  collections,
+  edenUsedBytes: used,
+  edenFreeBytes: eden - used,
+});
+
+test("the rate counts what collections emptied in between", () => {
+  const meter = new AllocationMeter();
+  meter.update(use(3, 10_000), 0);
+  assert.equal(meter.bytesPerMs, undefined);
+  meter.update(use(3, 20_000), 100);
+  assert.equal(meter.bytesPerMs, 100);
+  meter.update(use(5, 20_000), 400);
+  assert.equal(meter.bytesPerMs, (100 + 200_000 / 300) / 2);
+  assert.equal(Math.round(meter.fullInMs(use(5, 85_000)) ?? 0), 39);
+});
+
+test("too short a span says nothing; an idle heap never fills", () => {
+  const meter = new AllocationMeter();
+  meter.update(use(1, 0), 0);
+  meter.update(use(1, 50_000), 10);
+  assert.equal(meter.bytesPerMs, undefined);
+  meter.update(use(1, 0), 100);
+  assert.equal(meter.bytesPerMs, 0);
+  assert.equal(meter.fullInMs(use(1, 0)), undefined);
+});

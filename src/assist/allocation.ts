@@ -1,0 +1,43 @@
+/** How fast a Java VM fills its eden, from snapshots of its heap. Pure: time comes as an argument. */
+
+/** What is needed of a heap snapshot. */
+export interface EdenUse {
+  readonly collections: number;
+  readonly edenUsedBytes: number;
+  readonly edenFreeBytes: number;
+}
+
+/** Shorter spans say little: a thread takes its allocation buffer in one piece. */
+const spanMsMin = 50;
+/** A span of this length counts as much as all before it. */
+const evenSpanMs = 300;
+
+export class AllocationMeter {
+  #last: { readonly use: EdenUse; readonly atMs: number } | undefined;
+  /** Undefined until two snapshots are far enough apart. */
+  bytesPerMs: number | undefined;
+
+  update(use: EdenUse, nowMs: number): void {
+    const last = this.#last;
+    if (last === undefined) {
+      this.#last = { use, atMs: nowMs };
+      return;
+    }
+    const spanMs = nowMs - last.atMs;
+    if (spanMs < spanMsMin) return;
+    this.#last = { use, atMs: nowMs };
+    const edenBytes = use.edenUsedBytes + use.edenFreeBytes;
+    const collections = Math.max(0, use.collections - last.use.collections);
+    const bytes = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;
+    const rate = Math.max(0, bytes) / spanMs;
+    const newest = spanMs / (spanMs + evenSpanMs);
+    this.bytesPerMs =
+      this.bytesPerMs === undefined ? rate : this.bytesPerMs * (1 - newest) + rate * newest;
+  }
+
+  /** When eden is full if allocation goes on like this; undefined when it is not known or will not be. */
+  fullInMs(use: EdenUse): number | undefined {
+    if (this.bytesPerMs === undefined || this.bytesPerMs <= 0) return undefined;
+    return use.edenFreeBytes / this.bytesPerMs;
+  }
+}

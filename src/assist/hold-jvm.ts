@@ -1,0 +1,232 @@
+/**
+ * Brings one Java VM to a stop right after a minor collection: everything in its young generation but the survivors is then
+ * dead. The ways to get there, and what they cost, are told in docs/JAVMM.md.
+ */
+import { GodwitError } from "../base/index.ts";
+import { type Clock, sleep } from "../io/index.ts";
+import type { AgentClient, HoldResult } from "./agent/index.ts";
+import type { HeapSnapshot } from "./hotspot/index.ts";
+import type { JvmParticipant } from "./jvm.ts";
+
+export type GcWay = "auto" | "wait" | "provoke" | "none";
+/** How it came about: by itself, made to, or not at all because there was hardly anything to collect. */
+export type GcHow = "natural" | "provoked" | "none";
+
+export interface HoldJvmOptions {
+  readonly clock: Clock;
+  readonly gc: GcWay;
+  /** On the clock: held by then, or given up. */
+  readonly untilMs: number;
+  /** The agent thaws by itself after this long. */
+  readonly holdMs: number;
+  readonly linkBytesPerMs: number;
+  /** A collection that moves more than this into the old generation is not the one to stop at. */
+  readonly promotedBytesMax: number;
+  readonly signal: AbortSignal;
+}
+
+export interface HeldJvm {
+  readonly jvm: JvmParticipant;
+  readonly heap: HeapSnapshot;
+  readonly how: GcHow;
+  /** The collection's pause, as the agent saw it; 0 without one. */
+  readonly gcMs: number;
+  readonly freezeMs: number;
+  /** On the clock: when it was held. */
+  readonly heldAtMs: number;
+  readonly promotedBytes: number;
+  readonly attempts: number;
+}
+
+/** With less than this in eden, sending it takes less time than a collection. */
+const sendRatherMs = 30;
+/** A natural collection within this time is waited for rather than provoked. */
+const naturalMsMax = { phantom: 150, periodic: 1_500 } as const;
+/** An allocating application meets a full eden within milliseconds. */
+const phantomMs = 500;
+/** How much longer than predicted a natural collection may take. */
+const naturalSlack = 3;
+const attemptsMax = 4;
+/** After a collection that promoted much, the next may be provoked only when this much new data is there to die. */
+const betweenAttemptsMs = 100;
+
+export async function holdJvm(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  options: HoldJvmOptions,
+): Promise<HeldJvm> {
+  const { clock, promotedBytesMax } = options;
+  for (let attempt = 1; ; attempt++) {
+    const before = await jvm.snapshot();
+    const { how, held } = await hold(agent, jvm, before, options);
+    const heldAtMs = clock.nowMs();
+    const heap = await jvm.snapshot();
+    const promotedBytes = Math.max(0, heap.oldUsedBytes - before.oldUsedBytes);
+    const late = clock.nowMs() + betweenAttemptsMs > options.untilMs || attempt === attemptsMax;
+    const settled = heap.settled && (promotedBytes <= promotedBytesMax || how === "none");
+    const good = !heap.active && (settled || late);
+    if (good) {
+      return {
+        jvm,
+        heap,
+        how,
+        gcMs: 0,
+        freezeMs: held.freezeUs / 1000,
+        heldAtMs,
+        promotedBytes,
+        attempts: attempt,
+      };
+    }
+    await agent.thaw(jvm.process);
+    if (late) throw new GodwitError("TIMEOUT", "the Java VM was collecting whenever it was held");
+    await sleep(clock, betweenAttemptsMs);
+  }
+}
+
+interface Hold {
+  readonly how: GcHow;
+  readonly held: HoldResult;
+}
+
+async function hold(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  heap: HeapSnapshot,
+  options: HoldJvmOptions,
+): Promise<Hold> {
+  const { clock, gc, untilMs, linkBytesPerMs } = options;
+  const leftMs = untilMs - clock.nowMs();
+  if (leftMs <= 0) throw new GodwitError("TIMEOUT", "no collection came in time");
+  const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= sendRatherMs;
+  if (gc === "none" || (gc === "auto" && (cheap || jvm.isIdle))) {
+    return { how: "none", held: await holdNow(agent, jvm, options) };
+  }
+  if (gc === "wait") return await natural(agent, jvm, heap, leftMs, options);
+  const fullInMs = jvm.allocation.fullInMs(heap);
+  const waitMsMax = jvm.vm.collector === "g1" ? naturalMsMax.periodic : naturalMsMax.phantom;
+  if (gc === "auto" && fullInMs !== undefined && fullInMs <= waitMsMax) {
+    const waitMs = Math.min(leftMs, fullInMs * naturalSlack + 200);
+    try {
+      return await natural(agent, jvm, heap, waitMs, options);
+    } catch (error) {
+      if (!timedOut(error)) throw error;
+    }
+  }
+  const held =
+    jvm.vm.collector === "g1"
+      ? await periodic(agent, jvm, options)
+      : await phantom(agent, jvm, options);
+  if (held !== undefined) return { how: "provoked", held };
+  // There is no way to make this one collect.
+  return await natural(agent, jvm, heap, untilMs - clock.nowMs(), options);
+}
+
+function holdNow(
+  agent: AgentClient,
+  { process, vm }: JvmParticipant,
+  { clock, untilMs, holdMs, signal }: HoldJvmOptions,
+): Promise<HoldResult> {
+  const timeoutMs = Math.max(1, untilMs - clock.nowMs());
+  return agent.hold(process, { activeAddress: vm.activeAddress, timeoutMs, holdMs }, signal);
+}
+
+async function natural(
+  agent: AgentClient,
+  { process, vm }: JvmParticipant,
+  { collections }: HeapSnapshot,
+  timeoutMs: number,
+  { holdMs, signal }: HoldJvmOptions,
+): Promise<Hold> {
+  const { activeAddress, counterAddress } = vm;
+  const wait = { activeAddress, counterAddress, counterValue: collections, holdMs };
+  const ms = Math.max(1, timeoutMs);
+  return { how: "natural", held: await agent.hold(process, { ...wait, timeoutMs: ms }, signal) };
+}
+
+/** Serial, Parallel: eden is filled up with a dead array, so that the next allocation starts a collection. */
+async function phantom(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  options: HoldJvmOptions,
+): Promise<HoldResult | undefined> {
+  const { process } = jvm;
+  await holdNow(agent, jvm, options);
+  let undo: { address: number; bytes: Uint8Array } | undefined;
+  let heap: HeapSnapshot;
+  try {
+    heap = await jvm.snapshot();
+    const writes = heap.active ? undefined : await jvm.vm.phantom(heap);
+    const top = writes?.at(-1);
+    if (writes === undefined || top === undefined) return undefined;
+    const [old] = await agent.read(process, [{ address: top.address, bytes: top.bytes.length }]);
+    undo = { address: top.address, bytes: old as Uint8Array };
+    // The last write moves `top`: until then nothing is changed that anybody looks at.
+    for (const write of writes) await agent.write(process, write.address, write.bytes);
+  } finally {
+    await agent.thaw(process);
+  }
+  try {
+    return (await natural(agent, jvm, heap, phantomMs, options)).held;
+  } catch (error) {
+    if (!timedOut(error)) throw error;
+    await takeBack(agent, jvm, heap, undo, options);
+    throw new GodwitError(
+      "TIMEOUT",
+      "the Java VM does not allocate: no collection can be provoked",
+    );
+  }
+}
+
+/** Nobody allocated: eden gets its free part back. */
+async function takeBack(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  { collections }: HeapSnapshot,
+  undo: { readonly address: number; readonly bytes: Uint8Array },
+  options: HoldJvmOptions,
+): Promise<void> {
+  await holdNow(agent, jvm, { ...options, untilMs: options.clock.nowMs() + phantomMs });
+  try {
+    const now = await jvm.snapshot();
+    if (now.active || now.collections !== collections || now.edenFreeBytes > 0) return;
+    await agent.write(jvm.process, undo.address, undo.bytes);
+  } finally {
+    await agent.thaw(jvm.process);
+  }
+}
+
+/** G1: its service thread is asked to collect soon, by the flag that is there for this. */
+async function periodic(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  options: HoldJvmOptions,
+): Promise<HoldResult | undefined> {
+  const { process } = jvm;
+  const flag = await jvm.vm.periodicCollection();
+  if (flag === undefined) return undefined;
+  const heap = await jvm.snapshot();
+  await holdNow(agent, jvm, options);
+  try {
+    // Put back by the agent itself should this side fall silent.
+    await agent.write(process, flag.set.address, flag.set.bytes);
+  } finally {
+    await agent.thaw(process);
+  }
+  let held: HoldResult | undefined;
+  try {
+    const leftMs = options.untilMs - options.clock.nowMs();
+    const waitMs = Math.min(leftMs, flag.usualDelayMs * 3 + 500);
+    held = (await natural(agent, jvm, heap, waitMs, options)).held;
+    return held;
+  } finally {
+    if (held === undefined) {
+      await holdNow(agent, jvm, { ...options, untilMs: options.clock.nowMs() + phantomMs });
+    }
+    await agent.write(process, flag.restore.address, flag.restore.bytes);
+    if (held === undefined) await agent.thaw(process);
+  }
+}
+
+function timedOut(error: unknown): boolean {
+  return error instanceof GodwitError && error.details["agentCode"] === "TIMED_OUT";
+}

@@ -1,0 +1,13 @@
+export { AgentClient } from "./agent/index.ts";
+export type { GcWay } from "./hold-jvm.ts";
+export type { DisposableKind } from "./participant.ts";
+export { type Estimate, predict, type Prediction, type PredictionInput } from "./predict.ts";
+export type {
+  ApplicationDowntime,
+  AssistReport,
+  AssistState,
+  HoldReport,
+  ParticipantReport,
+} from "./report.ts";
+export { AssistSession, type DisposableFrames, type HoldOptions } from "./session.ts";
+export { prepareThaw } from "./thaw.ts";

@@ -1,0 +1,63 @@
+/** A Java VM that takes part without knowing it: its heap is read from outside (docs/JAVMM.md). */
+import type { Clock } from "../io/index.ts";
+import type { AgentClient, AgentProcess } from "./agent/index.ts";
+import { AllocationMeter } from "./allocation.ts";
+import { type HeapSnapshot, HotspotVm } from "./hotspot/index.ts";
+import type { Participant } from "./participant.ts";
+import type { MemoryRange } from "./ranges.ts";
+
+/** Below this no collection is to be expected during a migration, nor can one be provoked. */
+const idleBytesPerMs = 1_000;
+
+export class JvmParticipant implements Participant {
+  readonly kind = "young";
+  readonly process: AgentProcess;
+  readonly vm: HotspotVm;
+  readonly allocation = new AllocationMeter();
+  readonly #clock: Clock;
+  /** The newest one. */
+  heap: HeapSnapshot;
+
+  private constructor(process: AgentProcess, vm: HotspotVm, heap: HeapSnapshot, clock: Clock) {
+    this.process = process;
+    this.vm = vm;
+    this.heap = heap;
+    this.#clock = clock;
+    this.allocation.update(heap, clock.nowMs());
+  }
+
+  /** Fails with ASSIST_UNSUPPORTED when this JVM is to travel as ordinary memory, with AGENT_* otherwise. */
+  static async open(
+    agent: AgentClient,
+    process: AgentProcess,
+    clock: Clock,
+  ): Promise<JvmParticipant> {
+    const vm = await HotspotVm.open({
+      maps: () => agent.maps(process),
+      read: (ranges) => agent.read(process, ranges),
+    });
+    return new JvmParticipant(process, vm, await vm.snapshot(), clock);
+  }
+
+  get name(): string {
+    return `${this.process.command} (JDK ${this.vm.version}, ${this.vm.collector})`;
+  }
+
+  async snapshot(): Promise<HeapSnapshot> {
+    this.heap = await this.vm.snapshot();
+    this.allocation.update(this.heap, this.#clock.nowMs());
+    return this.heap;
+  }
+
+  /** Hardly allocates: what is in its eden stays there. */
+  get isIdle(): boolean {
+    const rate = this.allocation.bytesPerMs;
+    return rate !== undefined && rate < idleBytesPerMs;
+  }
+
+  /** Of an idle one only what is free: its eden will not be collected. */
+  async disposable(): Promise<readonly MemoryRange[]> {
+    const heap = await this.snapshot();
+    return this.isIdle ? heap.dead : heap.disposable;
+  }
+}

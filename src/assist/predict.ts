@@ -1,0 +1,167 @@
+/**
+ * What a migration would cost with and without the applications' help, before it begins and again after each round. Pure.
+ *
+ * The model is the usual one of pre-copy: each round sends what was dirtied during the one before, at most the working set;
+ * rounds shrink while the guest dirties less than the link carries (Clark et al., Live Migration of Virtual Machines,
+ * NSDI 2005). With assistance the disposable memory neither travels nor is dirtied, but at the end the applications stand
+ * still while they are collected, frozen and scrubbed.
+ */
+
+export interface PredictionInput {
+  /** Memory that a first copy has to send without assistance. */
+  readonly usedBytes: number;
+  /** The part of it that applications declared disposable. */
+  readonly disposableBytes: number;
+  /** How fast applications write new data into their disposable memory. */
+  readonly allocationBytesPerMs: number;
+  /** How fast everything else is dirtied, and how much of it at most. */
+  readonly otherDirtyBytesPerMs: number;
+  readonly otherHotBytes: number;
+  readonly linkBytesPerMs: number;
+  readonly downtimeLimitMs: number;
+  /** How long applications stand still before the VM is stopped: collection, freeze, scrub. */
+  readonly holdMs: number;
+  /** How long it takes until they do: the wait for a collection. */
+  readonly waitMs: number;
+  /** Data in disposable memory that must travel all the same: what survives a collection. */
+  readonly survivorBytes: number;
+}
+
+export interface Estimate {
+  readonly totalMs: number;
+  readonly wireBytes: number;
+  /** From the moment the first application stands still until all run again. */
+  readonly appDowntimeMs: number;
+}
+
+export interface Prediction {
+  readonly input: PredictionInput;
+  readonly without: Estimate;
+  readonly with: Estimate;
+  /** Time and traffic, whatever the standstill. */
+  readonly saves: boolean;
+  readonly pays: boolean;
+  /** Why, in a sentence. */
+  readonly text: string;
+}
+
+/** Stop, device state, start: what a switch-over costs beside pages. */
+const fixedMs = 45;
+const roundsMax = 30;
+/** An estimate that differs by less decides nothing. */
+const worthShare = 0.98;
+const zeroRecordShare = 9 / 4096;
+
+export function predict(input: PredictionInput): Prediction {
+  const without = estimate(input, input.usedBytes, [
+    { bytesPerMs: input.allocationBytesPerMs, hotBytes: input.disposableBytes },
+    { bytesPerMs: input.otherDirtyBytesPerMs, hotBytes: input.otherHotBytes },
+  ]);
+  const plain = estimate(input, Math.max(0, input.usedBytes - input.disposableBytes), [
+    { bytesPerMs: input.otherDirtyBytesPerMs, hotBytes: input.otherHotBytes },
+  ]);
+  const lateBytes = input.survivorBytes + input.disposableBytes * zeroRecordShare;
+  const lateMs = lateBytes / input.linkBytesPerMs;
+  // Once little is left, a round more costs next to nothing: applications are held when hardly anything is dirty.
+  const restMs = Math.min(plain.appDowntimeMs, smallestRestMs(input) + fixedMs);
+  const assisted: Estimate = {
+    totalMs: plain.totalMs + input.waitMs + input.holdMs + lateMs,
+    wireBytes: plain.wireBytes + lateBytes,
+    appDowntimeMs: input.holdMs + lateMs + restMs,
+  };
+  const saves =
+    assisted.totalMs <= without.totalMs * worthShare &&
+    assisted.wireBytes <= without.wireBytes * worthShare;
+  const costsDowntime = assisted.appDowntimeMs > without.appDowntimeMs;
+  return {
+    input,
+    without,
+    with: assisted,
+    saves,
+    pays: saves && !costsDowntime,
+    text: textOf(without, assisted, saves, costsDowntime),
+  };
+}
+
+interface Writer {
+  readonly bytesPerMs: number;
+  readonly hotBytes: number;
+}
+
+function estimate(
+  input: PredictionInput,
+  firstBytes: number,
+  writers: readonly Writer[],
+): Estimate {
+  const { linkBytesPerMs, downtimeLimitMs } = input;
+  const restBytes = Math.max(0, downtimeLimitMs - fixedMs) * linkBytesPerMs;
+  let toSend = firstBytes;
+  let wireBytes = 0;
+  let smallest = Number.POSITIVE_INFINITY;
+  let misses = 0;
+  for (let round = 1; ; round++) {
+    const roundMs = toSend / linkBytesPerMs;
+    const dirty = dirtied(writers, roundMs);
+    wireBytes += toSend;
+    if (dirty <= smallest * 0.9) misses = 0;
+    else if (round > 1) misses++;
+    smallest = Math.min(smallest, dirty);
+    const ends = dirty <= restBytes || misses >= 2 || round === roundsMax;
+    if (!ends) {
+      toSend = dirty;
+      // QEMU stops in the middle of a round as soon as the rest fits.
+      const rate = writers.reduce((sum, { bytesPerMs }) => sum + bytesPerMs, 0);
+      if (round === 1 || rate >= linkBytesPerMs) continue;
+      const more = dirty - restBytes;
+      return ended(wireBytes + more, restBytes, input);
+    }
+    return ended(wireBytes, dirty, input);
+  }
+}
+
+function ended(
+  sentBytes: number,
+  lastBytes: number,
+  { linkBytesPerMs }: PredictionInput,
+): Estimate {
+  const appDowntimeMs = lastBytes / linkBytesPerMs + fixedMs;
+  return {
+    totalMs: sentBytes / linkBytesPerMs + appDowntimeMs,
+    wireBytes: sentBytes + lastBytes,
+    appDowntimeMs,
+  };
+}
+
+function dirtied(writers: readonly Writer[], ms: number): number {
+  return writers.reduce(
+    (sum, { bytesPerMs, hotBytes }) => sum + Math.min(hotBytes, bytesPerMs * ms),
+    0,
+  );
+}
+
+/** What is dirtied in the shortest sensible round. */
+function smallestRestMs({ otherDirtyBytesPerMs, linkBytesPerMs }: PredictionInput): number {
+  return (otherDirtyBytesPerMs * 250) / linkBytesPerMs;
+}
+
+function textOf(
+  without: Estimate,
+  assisted: Estimate,
+  saves: boolean,
+  costsDowntime: boolean,
+): string {
+  const both =
+    `with assistance about ${seconds(assisted.totalMs)} and ${mebibytes(assisted.wireBytes)}, applications standing still ` +
+    `${Math.round(assisted.appDowntimeMs)} ms; without ${seconds(without.totalMs)}, ${mebibytes(without.wireBytes)}, ` +
+    `${Math.round(without.appDowntimeMs)} ms`;
+  if (!saves) return `${both}: nothing to gain`;
+  return costsDowntime ? `${both}: the standstill would be longer` : both;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+function mebibytes(bytes: number): string {
+  return `${Math.round(bytes / (1 << 20))} MiB`;
+}

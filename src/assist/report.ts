@@ -1,0 +1,73 @@
+/** What is said of the applications' part in a migration. Plain values: they travel to the daemon and into the API. */
+import type { Prediction } from "./predict.ts";
+import type { DisposableKind } from "./participant.ts";
+
+export interface ParticipantReport {
+  /** young: a Java VM's heap. area: memory that a program declared itself. */
+  readonly kind: DisposableKind;
+  readonly pid: number;
+  readonly name: string;
+  /** Present memory declared disposable, as last seen. */
+  readonly disposableBytes?: number;
+  /** Why it travels as ordinary memory. */
+  readonly unsupported?: string;
+}
+
+/** How applications were brought to a stop. */
+export interface HoldReport {
+  /** From the request until the first application stood still. */
+  readonly waitMs: number;
+  /** Part of it: until registered programs had answered. */
+  readonly readyMs: number;
+  readonly gcMs: number;
+  readonly freezeMs: number;
+  readonly scrubMs: number;
+  /** From the first application's standstill until all is scrubbed. */
+  readonly standstillMs: number;
+  readonly scrubbedPages: number;
+  readonly promotedBytes: number;
+  readonly survivorBytes: number;
+  /** What was in eden all the same: it travels. */
+  readonly edenBytes: number;
+  readonly jvms: readonly {
+    readonly name: string;
+    readonly how: "natural" | "provoked" | "none";
+    readonly gcMs: number;
+    readonly attempts: number;
+  }[];
+  readonly applicationCount: number;
+}
+
+/**
+ * used: applications were held and scrubbed. unused: nobody to ask, or it would not have paid. failed: it was begun, given
+ * up, and the migration went on without.
+ */
+export type AssistState = "off" | "unused" | "active" | "used" | "failed";
+
+/** Application downtime, in ms, by what it went to. */
+export interface ApplicationDowntime {
+  readonly totalMs: number;
+  readonly gcMs: number;
+  readonly freezeMs: number;
+  readonly scrubMs: number;
+  /** From scrubbed until the VM is stopped. */
+  readonly stopMs: number;
+  /** From stopped until the destination has all pages and the devices' state. */
+  readonly lastRoundMs: number;
+  /** From loaded until it runs. */
+  readonly startMs: number;
+  /** From running until the applications run. */
+  readonly thawMs: number;
+}
+
+export interface AssistReport {
+  readonly state: AssistState;
+  /** Why, in a sentence. */
+  readonly text: string;
+  readonly participants: readonly ParticipantReport[];
+  readonly prediction?: Prediction;
+  readonly hold?: HoldReport;
+  readonly applicationDowntime?: ApplicationDowntime;
+  /** Given back by the guest's kernel before the first round. */
+  readonly droppedCacheBytes?: number;
+}

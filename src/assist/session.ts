@@ -1,0 +1,304 @@
+/**
+ * The applications of one guest during one migration: found, asked what is disposable, brought to a stop before the
+ * switch-over, and let go. Mechanism is the guest agent's; every decision is made here.
+ *
+ *   open ─▶ begin ─▶ refresh … refresh ─▶ hold ─▶ (the VM moves; the destination thaws)
+ *                                          └────▶ release (the VM stays)
+ *
+ * Whatever goes wrong in the guest, nothing here harms it: hints are only advice, and the agent thaws what it holds when
+ * this side closes the port or falls silent.
+ */
+import { GodwitError } from "../base/index.ts";
+import { type Clock, withDeadline } from "../io/index.ts";
+import { AgentClient, type AgentProcess, type FrameRuns } from "./agent/index.ts";
+import { ApplicationParticipant } from "./application.ts";
+import { type GcWay, type HeldJvm, holdJvm } from "./hold-jvm.ts";
+import { JvmParticipant } from "./jvm.ts";
+import { type DisposableKind, type Participant, ParticipantFrames } from "./participant.ts";
+import type { HoldReport, ParticipantReport } from "./report.ts";
+
+export interface AssistOptions {
+  readonly clock: Clock;
+  /** For the agent to answer at all. */
+  readonly timeoutMs: number;
+}
+
+/** Frames that hold disposable memory now. */
+export interface DisposableFrames {
+  readonly kind: DisposableKind;
+  readonly runs: FrameRuns;
+}
+
+export interface HoldOptions {
+  readonly gc: GcWay;
+  readonly timeoutMs: number;
+  readonly linkBytesPerMs: number;
+  readonly promotedBytesMax: number;
+  /** All stand still; what is left is to zero their memory, which lies in these frames. */
+  held(dead: readonly DisposableFrames[]): void;
+}
+
+/** More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. */
+const holdMs = 10_000;
+const library = "libjvm.so";
+const jvmsMax = 64;
+/** The share of the time limit that registered programs get to answer; the rest is for collections. */
+const readyShare = 0.5;
+
+export class AssistSession implements AsyncDisposable {
+  readonly agent: AgentClient;
+  readonly #clock: Clock;
+  readonly #holding = new AbortController();
+  #participants: ParticipantFrames[] = [];
+  #unsupported: ParticipantReport[] = [];
+  /** Something may be held, or was told to get ready. */
+  #pending = false;
+  #began = false;
+
+  private constructor(agent: AgentClient, clock: Clock) {
+    this.agent = agent;
+    this.#clock = clock;
+  }
+
+  /** Connects and looks who is there. Fails with AGENT_*. */
+  static async open(path: string, { clock, timeoutMs }: AssistOptions): Promise<AssistSession> {
+    const agent = await AgentClient.connect(path, { clock, timeoutMs });
+    const session = new AssistSession(agent, clock);
+    try {
+      await session.#find();
+      return session;
+    } catch (error) {
+      await agent[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  get participants(): readonly Participant[] {
+    return this.#participants.map(({ participant }) => participant);
+  }
+
+  get jvms(): readonly JvmParticipant[] {
+    return this.participants.filter((one) => one instanceof JvmParticipant);
+  }
+
+  /** Present memory that is disposable now. */
+  get disposableBytes(): number {
+    return this.#participants.reduce((sum, one) => sum + one.presentBytes, 0);
+  }
+
+  async #find(): Promise<void> {
+    const [processes, applications] = await Promise.all([
+      this.agent.processes(library),
+      this.agent.applications(),
+    ]);
+    const opened = await Promise.all(processes.slice(0, jvmsMax).map((one) => this.#openJvm(one)));
+    const all: Participant[] = opened.filter((one) => one !== undefined);
+    for (const application of applications) all.push(new ApplicationParticipant(application));
+    this.#participants = all.map((one) => new ParticipantFrames(this.agent, one));
+  }
+
+  async #openJvm(process: AgentProcess): Promise<JvmParticipant | undefined> {
+    try {
+      return await JvmParticipant.open(this.agent, process, this.#clock);
+    } catch (error) {
+      if (!(error instanceof GodwitError) || error.code === "AGENT_LOST") throw error;
+      const { pid, command: name } = process;
+      this.#unsupported.push({ kind: "young", pid, name, unsupported: error.message });
+      return undefined;
+    }
+  }
+
+  /** Tells registered programs that a migration begins. */
+  async begin(): Promise<void> {
+    this.#began = true;
+    await this.agent.announce("begin");
+  }
+
+  /** What is disposable now; undefined when nothing changed since the last time. */
+  async refresh(): Promise<readonly DisposableFrames[] | undefined> {
+    await this.#refreshApplications();
+    const changes = await Promise.all(this.#participants.map((one) => this.#refreshOne(one)));
+    if (!changes.includes(true)) return undefined;
+    return this.#participants.flatMap(({ participant: { kind }, runs }) =>
+      runs === undefined ? [] : [{ kind, runs }],
+    );
+  }
+
+  async #refreshApplications(): Promise<void> {
+    const known = this.#participants.filter(
+      ({ participant }) => participant instanceof ApplicationParticipant,
+    );
+    const now = await this.agent.applications();
+    for (const application of now) {
+      const found = known.find(({ participant: { process } }) => process.pid === application.pid);
+      if (found !== undefined) {
+        (found.participant as ApplicationParticipant).areas = application.areas;
+      } else {
+        const participant = new ApplicationParticipant(application);
+        this.#participants.push(new ParticipantFrames(this.agent, participant));
+      }
+    }
+    for (const { participant } of known) {
+      if (now.some(({ pid }) => pid === participant.process.pid)) continue;
+      (participant as ApplicationParticipant).areas = [];
+    }
+  }
+
+  /** A process that ended, or whose heap can no longer be read, takes part no more: the others do. */
+  async #refreshOne(one: ParticipantFrames): Promise<boolean> {
+    try {
+      return await one.refresh();
+    } catch (error) {
+      if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
+      this.#leave(one, error.message);
+      return true;
+    }
+  }
+
+  #leave(one: ParticipantFrames, unsupported: string): void {
+    const { kind, name, process } = one.participant;
+    this.#unsupported.push({ kind, pid: process.pid, name, unsupported });
+    this.#participants = this.#participants.filter((other) => other !== one);
+  }
+
+  /**
+   * Brings all to a stop, their disposable memory zeroed. Fails, after everything was let go again, when that cannot be done
+   * in time: a Java VM that cannot be held, an agent that is gone.
+   */
+  async hold(options: HoldOptions): Promise<HoldReport> {
+    this.#pending = true;
+    try {
+      return await withDeadline(
+        this.#clock,
+        options.timeoutMs + 2_000,
+        "holding the applications",
+        this.#hold(options),
+      );
+    } catch (error) {
+      await this.release().catch(() => {});
+      throw error;
+    }
+  }
+
+  async #hold(given: HoldOptions): Promise<HoldReport> {
+    const { gc, timeoutMs, linkBytesPerMs, promotedBytesMax } = given;
+    const clock = this.#clock;
+    const startMs = clock.nowMs();
+    const untilMs = startMs + timeoutMs;
+    const ready = await this.#readyApplications(timeoutMs * readyShare);
+    const readyMs = clock.nowMs() - startMs;
+    const { signal } = this.#holding;
+    const options = { clock, gc, untilMs, holdMs, linkBytesPerMs, promotedBytesMax, signal };
+    const held = await Promise.all(this.jvms.map((jvm) => holdJvm(this.agent, jvm, options)));
+    await this.agent.extend(holdMs);
+    const applicationsHeldMs = clock.nowMs();
+    const applications = await this.#holdApplications(ready, untilMs);
+    given.held(await this.#deadFrames(held, applications));
+    const scrubStartMs = clock.nowMs();
+    let scrubbedPages = 0;
+    for (const { jvm, heap } of held) {
+      scrubbedPages += (await this.agent.scrub(jvm.process, heap.dead)).zeroedPages;
+    }
+    for (const { process, areas } of applications) {
+      scrubbedPages += (await this.agent.scrub(process, areas)).zeroedPages;
+    }
+    const endMs = clock.nowMs();
+    return {
+      waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),
+      readyMs,
+      gcMs: Math.max(0, ...held.map((one) => one.gcMs)),
+      freezeMs: Math.max(0, ...held.map((one) => one.freezeMs)),
+      scrubMs: endMs - scrubStartMs,
+      standstillMs: endMs - standstillMs(held, applicationsHeldMs),
+      scrubbedPages,
+      promotedBytes: held.reduce((sum, one) => sum + one.promotedBytes, 0),
+      survivorBytes: held.reduce((sum, { heap }) => sum + heap.survivorUsedBytes, 0),
+      edenBytes: held.reduce((sum, { heap }) => sum + heap.edenUsedBytes, 0),
+      jvms: held.map(({ jvm, how, gcMs, attempts }) => ({ name: jvm.name, how, gcMs, attempts })),
+      applicationCount: applications.length,
+    };
+  }
+
+  async #deadFrames(
+    held: readonly HeldJvm[],
+    applications: readonly ApplicationParticipant[],
+  ): Promise<DisposableFrames[]> {
+    const young = held.map(
+      ({ jvm, heap }) => ({ kind: "young", process: jvm.process, ranges: heap.dead }) as const,
+    );
+    const areas = applications.map(
+      ({ process, areas: ranges }) => ({ kind: "area", process, ranges }) as const,
+    );
+    const found = await Promise.all(
+      [...young, ...areas].map(async ({ kind, process, ranges }) => ({
+        kind,
+        runs: ranges.length === 0 ? undefined : await this.agent.frames(process, ranges),
+      })),
+    );
+    return found.flatMap(({ kind, runs }) => (runs === undefined ? [] : [{ kind, runs }]));
+  }
+
+  /** Which registered programs answered that their areas are given up; the others' areas travel. */
+  async #readyApplications(timeoutMs: number): Promise<ReadonlySet<number>> {
+    const any = this.participants.some((one) => one instanceof ApplicationParticipant);
+    if (!any) return new Set();
+    await this.agent.announce("prepare", timeoutMs);
+    const answers = await this.agent.awaitReady(timeoutMs);
+    return new Set(answers.filter(({ state }) => state === "ready").map(({ pid }) => pid));
+  }
+
+  async #holdApplications(
+    ready: ReadonlySet<number>,
+    untilMs: number,
+  ): Promise<ApplicationParticipant[]> {
+    if (ready.size === 0) return [];
+    // Until it answered a program may have withdrawn what it needs.
+    await this.#refreshApplications();
+    const applications = this.participants.filter(
+      (one): one is ApplicationParticipant =>
+        one instanceof ApplicationParticipant && ready.has(one.process.pid) && one.areas.length > 0,
+    );
+    const timeoutMs = Math.max(100, untilMs - this.#clock.nowMs());
+    for (const { process } of applications) {
+      await this.agent.hold(process, { timeoutMs, holdMs }, this.#holding.signal);
+    }
+    return applications;
+  }
+
+  /** Lets everything go: the VM stays. Does nothing when nothing was begun. */
+  async release(): Promise<void> {
+    this.#holding.abort();
+    if (!this.#began && !this.#pending) return;
+    this.#began = false;
+    this.#pending = false;
+    await this.agent.thaw();
+    await this.agent.announce("abort");
+  }
+
+  report(): ParticipantReport[] {
+    const taking = this.#participants.map(({ participant, presentBytes }) => {
+      const { kind, name, process } = participant;
+      return { kind, pid: process.pid, name, disposableBytes: presentBytes };
+    });
+    return [...taking, ...this.#unsupported];
+  }
+
+  /** Closing the port makes the agent let go of everything by itself. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.agent[Symbol.asyncDispose]();
+  }
+}
+
+function isAboutTheProcess({ code, details }: GodwitError): boolean {
+  if (code === "ASSIST_UNSUPPORTED") return true;
+  return (
+    code === "AGENT_FAILED" &&
+    ["GONE", "UNREADABLE", "DENIED"].includes(String(details["agentCode"]))
+  );
+}
+
+/** When the first application came to stand still; a collection is part of it. */
+function standstillMs(held: readonly HeldJvm[], otherwiseMs: number): number {
+  const starts = held.map(({ heldAtMs, gcMs, freezeMs }) => heldAtMs - gcMs - freezeMs);
+  return Math.min(otherwiseMs, ...starts);
+}

@@ -1,0 +1,208 @@
+/** What every codec must do: records come back as they were, whatever they are and however they are cut; lies are refused. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { zstdCompressSync } from "node:zlib";
+import fc from "fast-check";
+import { Prng } from "../base/index.ts";
+import {
+  type BatchEncoder,
+  batchBytesMax,
+  type CodecName,
+  codecIds,
+  createEncoder,
+  Decoders,
+  HeldBytes,
+  type PageBatch,
+  type RecordRange,
+} from "./index.ts";
+
+const names = Object.keys(codecIds) as CodecName[];
+const pageBytes = 4096;
+
+type Kind = "zero" | "text" | "sparse" | "random";
+
+/** Records as QEMU writes them; written out here so that the test does not trust the code that it goes with. */
+function records(kinds: readonly Kind[], seed = 1): Buffer {
+  const prng = new Prng(seed);
+  const parts = kinds.map((kind, page) => {
+    const word = Buffer.alloc(8);
+    word.writeBigUInt64BE(BigInt(page) * 4096n + (kind === "zero" ? 0x22n : 0x28n));
+    if (kind === "zero") return Buffer.concat([word, Buffer.alloc(1)]);
+    const bytes = Buffer.alloc(pageBytes);
+    if (kind === "text") bytes.fill("all work and no play ");
+    if (kind === "sparse") bytes.writeUInt32LE(page, 128);
+    if (kind === "random") {
+      for (let at = 0; at < pageBytes; at += 4)
+        bytes.writeUInt32LE(prng.integer(0, 2 ** 32 - 1), at);
+    }
+    return Buffer.concat([word, bytes]);
+  });
+  return Buffer.concat(parts);
+}
+
+function batchOf(bytes: Buffer, cuts: readonly number[] = []): PageBatch {
+  const ends = [...new Set(cuts.map((cut) => cut % bytes.length)), bytes.length].toSorted(
+    (a, b) => a - b,
+  );
+  const pieces = ends.map((end, i) => bytes.subarray(ends[i - 1] ?? 0, end));
+  // Counts are the pump's business; no codec looks at them.
+  return { block: 0, pieces, bytes: bytes.length, pageCount: 0, zeroCount: 0 };
+}
+
+/** A body in the middle of other bytes, as in a slab. */
+function inSlab(body: Uint8Array): RecordRange {
+  const bytes = Buffer.concat([Buffer.alloc(7, 0xee), body, Buffer.alloc(9, 0xee)]);
+  return { bytes, from: 7, to: 7 + body.length, hold: () => () => {} };
+}
+
+function roundTrip(encoder: BatchEncoder, decoders: Decoders, bytes: Buffer, cuts: number[]) {
+  const batch = batchOf(bytes, cuts);
+  const body = Buffer.concat(encoder.encode(batch));
+  assert.ok(body.length <= bytes.length, "a body is never longer than its records");
+  const range = decoders.get(encoder.id).decode(inSlab(body), bytes.length);
+  assert.ok(bytes.equals(range.bytes.subarray(range.from, range.to)));
+  return body;
+}
+
+for (const name of names) {
+  test(`records come back as they were, in any order of kinds and any cut [${name}]`, () => {
+    const kinds = fc.array(fc.constantFrom<Kind>("zero", "text", "sparse", "random"), {
+      minLength: 1,
+      maxLength: 40,
+    });
+    const batches = fc.array(fc.tuple(kinds, fc.array(fc.nat(), { maxLength: 6 }), fc.nat()), {
+      minLength: 1,
+      maxLength: 6,
+    });
+    fc.assert(
+      fc.property(batches, (all) => {
+        const encoder = createEncoder(name);
+        const decoders = new Decoders();
+        for (const [some, cuts, seed] of all) {
+          const bytes = records(some, seed);
+          const before = Buffer.from(bytes);
+          roundTrip(encoder, decoders, bytes, cuts);
+          assert.ok(before.equals(bytes), "the source's memory is left alone");
+        }
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test(`the largest batch comes back as it was [${name}]`, () => {
+    const encoder = createEncoder(name);
+    const pages = Math.floor(batchBytesMax / 4104);
+    for (const kind of ["text", "random"] as const) {
+      roundTrip(encoder, new Decoders(), records(Array(pages).fill(kind)), [5, 100_000, 300_000]);
+    }
+    const zeros = records(Array(Math.floor(batchBytesMax / 9)).fill("zero"));
+    roundTrip(encoder, new Decoders(), zeros, []);
+  });
+
+  test(`a body that decodes to another length than its frame says is refused [${name}]`, () => {
+    const encoder = createEncoder(name);
+    const bytes = records(["text", "zero", "sparse"]);
+    const body = inSlab(Buffer.concat(encoder.encode(batchOf(bytes))));
+    const decoder = new Decoders().get(encoder.id);
+    for (const claimed of [0, 9, bytes.length - 1, bytes.length + 1, batchBytesMax]) {
+      assert.throws(() => decoder.decode(body, claimed), { code: "FRAME_INVALID" });
+    }
+  });
+}
+
+test("a codec that is not known is refused", () => {
+  for (const id of [2, 255]) {
+    assert.throws(() => new Decoders().get(id), { code: "FRAME_INVALID" });
+  }
+});
+
+test("a batch that was written by hand is decoded [zstd]", () => {
+  // Page 3, full of 0x5a: a frame with its content's size (4104), a raw block of 8 bytes, a block of 4096 times one byte.
+  const body = Buffer.from("28b52ffd60080f40000000000000000030280380005a", "hex");
+  const range = new Decoders().get(codecIds.zstd).decode(inSlab(body), 4104);
+  const expected = Buffer.alloc(4104, 0x5a);
+  expected.writeBigUInt64BE(0x3028n);
+  assert.ok(expected.equals(range.bytes.subarray(range.from, range.to)));
+});
+
+test("hostile bodies are refused [zstd]", () => {
+  const bytes = records(Array(20).fill("text"));
+  const encoder = createEncoder("zstd");
+  const body = Buffer.concat(encoder.encode(batchOf(bytes)));
+  assert.equal(encoder.id, codecIds.zstd);
+  const hostile: Record<string, Buffer> = {
+    empty: Buffer.alloc(0),
+    "cut short": body.subarray(0, -1),
+    "only a header": body.subarray(0, 9),
+    "more than one frame": Buffer.concat([body, body]),
+    "bytes after the frame": Buffer.concat([body, Buffer.from("x")]),
+    noise: Buffer.alloc(100, 7),
+    "16 KiB that become 500 MiB": zstdCompressSync(Buffer.alloc(500 << 20)),
+    "a window of 128 MiB": Buffer.from("28b52ffd0088430000000100", "hex"),
+    "records as they are": bytes,
+  };
+  const decoder = new Decoders().get(codecIds.zstd);
+  for (const [what, bad] of Object.entries(hostile)) {
+    const decode = () => decoder.decode(inSlab(bad), bytes.length);
+    assert.throws(decode, { code: "FRAME_INVALID" }, what);
+  }
+});
+
+test("a batch that does not shrink goes as it lies, and what shrinks later is noticed [zstd]", () => {
+  const encoder = createEncoder("zstd");
+  const noise = batchOf(records(Array(60).fill("random")), [4104 * 7]);
+  for (let i = 0; i < 40; i++) {
+    assert.equal(encoder.encode(noise), noise.pieces);
+    assert.equal(encoder.id, codecIds.none);
+  }
+  const text = batchOf(records(Array(60).fill("text")));
+  assert.ok((encoder.encode(text)[0]?.length ?? 0) < 2000);
+  assert.equal(encoder.id, codecIds.zstd);
+  // One page of text among noise is not worth it; half of them are.
+  const half: Kind[] = Array.from({ length: 60 }, (_, i) => (i % 2 === 0 ? "text" : "random"));
+  encoder.encode(noise);
+  encoder.encode(batchOf(records(half)));
+  assert.equal(encoder.id, codecIds.zstd);
+});
+
+test("a few records are not worth a frame of their own [zstd]", () => {
+  const encoder = createEncoder("zstd");
+  const batch = batchOf(records(Array(20).fill("zero")));
+  assert.equal(encoder.encode(batch), batch.pieces);
+});
+
+test("zero pages take less than half a byte each [zstd]", () => {
+  const encoder = createEncoder("zstd");
+  const count = 20_000;
+  const body = Buffer.concat(encoder.encode(batchOf(records(Array(count).fill("zero")))));
+  assert.ok(body.length < count / 2, `${body.length} bytes`);
+});
+
+test("a small body does not keep a large buffer alive [zstd]", () => {
+  const [body] = createEncoder("zstd").encode(batchOf(records(Array(60).fill("text"))));
+  assert.ok(body !== undefined && body.buffer.byteLength <= 2 * body.length);
+});
+
+test("decoders are full from 16 MiB held until half of it is released, and say so [zstd]", () => {
+  let roomCount = 0;
+  const decoders = new Decoders(() => roomCount++);
+  const bytes = records(Array(120).fill("text"));
+  const encoder = createEncoder("zstd");
+  const body = inSlab(Buffer.concat(encoder.encode(batchOf(bytes))));
+  const releases: (() => void)[] = [];
+  while (!decoders.isFull) {
+    releases.push(decoders.get(encoder.id).decode(body, bytes.length).hold());
+  }
+  assert.equal(releases.length, Math.floor((16 << 20) / bytes.length) + 1);
+  const half = Math.floor((8 << 20) / bytes.length);
+  while (releases.length > half + 1) releases.pop()?.();
+  assert.deepEqual([decoders.isFull, roomCount], [true, 0]);
+  while (releases.length > 0) releases.pop()?.();
+  assert.deepEqual([decoders.isFull, roomCount], [false, 1]);
+});
+
+test("what is released twice is a mistake", () => {
+  const release = new HeldBytes(10, () => {}).hold(4);
+  release();
+  assert.throws(release, { name: "AssertionError" });
+});

@@ -1,0 +1,363 @@
+/**
+ * The applications' part in a migration, as the source session needs it: which pages to leave out now, whether it pays, how
+ * much of what QEMU counts as dirty will really travel, and the hold before the switch-over. The conversation with the
+ * guest is in src/assist; the pages left out are in the skip map, which keeps them from ever being lost.
+ */
+import { GodwitError, toErrorRecord } from "../../base/index.ts";
+import {
+  type AssistReport,
+  AssistSession,
+  type AssistState,
+  type DisposableFrames,
+  type HoldReport,
+  type ParticipantReport,
+  predict,
+  type Prediction,
+} from "../../assist/index.ts";
+import { type Clock, sleep } from "../../io/index.ts";
+import { findAgentPort, parsePhysicalMap, type PhysicalMap } from "../../qemu/memory/index.ts";
+import type { QmpClient } from "../../qemu/qmp/index.ts";
+import type { RamBlock } from "../../qemu/stream/index.ts";
+import type { MigrateOptions, SentCounts } from "../job.ts";
+import type { Round } from "../rounds.ts";
+import type { SkipMap } from "../skip-map.ts";
+
+export interface AssistanceOptions {
+  readonly clock: Clock;
+  readonly options: MigrateOptions;
+  readonly skip: SkipMap;
+  /** Instead of the one that QEMU's monitor tells. */
+  readonly agentPath: string | undefined;
+  readonly say: (text: string) => void;
+}
+
+/** An agent that is there answers in a few ms; in a guest that is very busy it may take this. */
+const answerMs = 1_500;
+/** Everything before the first round, so that a slow guest cannot delay the migration for long. */
+const beginMs = 4_000;
+/** Between the two looks at a heap from which its allocation rate is taken. */
+const lookMs = 120;
+/** Assumed until the link has been measured. */
+const linkBytesPerMsAssumed = 117_000;
+/** What a process's pages are zeroed at, at least; and a minor collection of a usual heap. */
+const scrubBytesPerMs = 1_000_000;
+const collectionMs = 40;
+const freezeMs = 10;
+const phantomWaitMs = 60;
+const periodicWaitMs = 700;
+/** Kernel, threads, and whatever else a guest with a busy application writes; measured after the first round. */
+const otherDirtyBytesPerMsAssumed = 2_000;
+const otherHotBytes = 32 << 20;
+const pageBytes = 4096;
+const zeroRecordBytes = 9;
+const absentPagesMin = 256;
+
+export class Assistance {
+  readonly #clock: Clock;
+  readonly #options: MigrateOptions;
+  readonly #skip: SkipMap;
+  readonly #agentPath: string | undefined;
+  readonly #say: (text: string) => void;
+  #session: AssistSession | undefined;
+  #participants: readonly ParticipantReport[] = [];
+  #map: PhysicalMap | undefined;
+  #blocks: ReadonlyMap<string, RamBlock> | undefined;
+  #frames: readonly DisposableFrames[] = [];
+  #refreshing = false;
+  #holding = false;
+  #state: AssistState;
+  #text: string;
+  #prediction: Prediction | undefined;
+  #held: HoldReport | undefined;
+  #heldAtMs: number | undefined;
+  #droppedCacheBytes: number | undefined;
+  /** The last round's start, and how long the one before it took. */
+  #last:
+    | { readonly counts: SentCounts; readonly startMs: number; readonly lastMs: number }
+    | undefined;
+  #keptBytesPerMs: number | undefined;
+
+  constructor({ clock, options, skip, agentPath, say }: AssistanceOptions) {
+    this.#clock = clock;
+    this.#options = options;
+    this.#skip = skip;
+    this.#agentPath = agentPath;
+    this.#say = say;
+    this.#state = options.assist === "off" ? "off" : "unused";
+    this.#text = options.assist === "off" ? "switched off" : "not begun";
+  }
+
+  /** Pages are left out now, and applications will be held before the switch-over. */
+  get isActive(): boolean {
+    return this.#state === "active";
+  }
+
+  /** The applications stand still: whoever runs the VM next has to let them go. */
+  get isHeld(): boolean {
+    return this.#state === "used";
+  }
+
+  /**
+   * Looks for an agent in the guest and decides whether its help pays. Never fails: without help the migration is a plain
+   * one. With `--assist require` it fails with ASSIST_REQUIRED.
+   */
+  async begin(qmp: QmpClient, pid: number | undefined): Promise<void> {
+    if (this.#state === "off") return;
+    const stop = this.#clock.after(beginMs, () => void this.#closeSession());
+    try {
+      await this.#begin(qmp, pid);
+    } catch (error) {
+      this.#unused(toErrorRecord(error).message);
+    } finally {
+      stop();
+    }
+    if (this.isActive) return;
+    await this.#closeSession();
+    if (this.#options.assist !== "require") return;
+    throw new GodwitError("ASSIST_REQUIRED", `assistance is required, but ${this.#text}`);
+  }
+
+  async #begin(qmp: QmpClient, pid: number | undefined): Promise<void> {
+    const port = await findAgentPort(qmp, pid);
+    if (port === undefined) return this.#unused("the VM has no port for an agent");
+    if (port.hostOpen) return this.#unused("somebody else is connected to the agent's port");
+    if (!port.guestOpen) return this.#unused("no agent runs in the guest");
+    const clock = this.#clock;
+    const session = await AssistSession.open(this.#agentPath ?? port.path, {
+      clock,
+      timeoutMs: answerMs,
+    });
+    this.#session = session;
+    if (this.#options.dropCaches) await this.#dropCaches(session);
+    await session.begin();
+    if (session.participants.length === 0) return this.#unused(noParticipants(session));
+    this.#map = parsePhysicalMap(await qmp.hmp("info mtree -f"));
+    const startMs = clock.nowMs();
+    this.#frames = (await session.refresh()) ?? [];
+    const waitMs = startMs + lookMs - clock.nowMs();
+    if (session.jvms.length > 0 && waitMs > 0) await sleep(clock, waitMs);
+    this.#frames = (await session.refresh()) ?? this.#frames;
+    this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
+    const { saves, text } = this.#prediction;
+    const wanted = this.#options.assist === "require";
+    // How long applications would stand still is known better after the first round; to have left something out until then
+    // costs nothing.
+    if (!saves && !wanted) return this.#unused(text);
+    this.#state = "active";
+    this.#text = text;
+    this.#say(`assistance: ${session.participants.map(({ name }) => name).join(", ")}; ${text}`);
+  }
+
+  #unused(text: string): void {
+    this.#state = "unused";
+    this.#text = text;
+    if (this.#session !== undefined) this.#say(`no assistance: ${text}`);
+  }
+
+  async #dropCaches(session: AssistSession): Promise<void> {
+    const { cacheBytesBefore, cacheBytesAfter } = await session.agent.dropCaches();
+    // What was freed keeps its contents: only zeroed it costs nothing.
+    this.#droppedCacheBytes = Math.max(0, cacheBytesBefore - cacheBytesAfter);
+  }
+
+  #linkBytesPerMs(measured: number | undefined): number {
+    const limit = this.#options.bandwidthBytesPerSecond / 1000;
+    const rate = measured ?? linkBytesPerMsAssumed;
+    return limit > 0 ? Math.min(limit, rate) : rate;
+  }
+
+  #predict(session: AssistSession, linkBytesPerMs: number): Prediction {
+    const { memoryTotalBytes, memoryFreeBytes } = session.agent.hello;
+    const { disposableBytes, jvms } = session;
+    const collects = jvms.some((jvm) => !jvm.isIdle);
+    const survivorBytes = jvms.reduce((sum, { heap }) => sum + heap.survivorUsedBytes, 0);
+    return predict({
+      usedBytes: Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes),
+      disposableBytes,
+      allocationBytesPerMs: jvms.reduce(
+        (sum, { allocation }) => sum + (allocation.bytesPerMs ?? 0),
+        0,
+      ),
+      otherDirtyBytesPerMs: this.#keptBytesPerMs ?? otherDirtyBytesPerMsAssumed,
+      otherHotBytes,
+      linkBytesPerMs,
+      downtimeLimitMs: this.#options.downtimeLimitMs,
+      holdMs: (collects ? collectionMs : 0) + freezeMs + disposableBytes / scrubBytesPerMs,
+      waitMs: jvms.some(({ vm }) => vm.collector === "g1") ? periodicWaitMs : phantomWaitMs,
+      survivorBytes,
+    });
+  }
+
+  /** The stream has begun: its blocks are known. */
+  attach(blocks: readonly RamBlock[]): void {
+    this.#blocks = new Map(blocks.map((block) => [block.name, block]));
+    if (this.isActive) this.#applyHints(this.#frames);
+  }
+
+  #applyHints(frames: readonly DisposableFrames[]): void {
+    const map = this.#map;
+    const blocks = this.#blocks;
+    if (map === undefined || blocks === undefined) return;
+    this.#skip.clearHints();
+    for (const { kind, runs } of frames) {
+      const isArea = kind === "area";
+      const hint = (name: string, firstPage: number, pageCount: number): void => {
+        const block = blocks.get(name);
+        if (block !== undefined) this.#skip.hint(block, firstPage, pageCount, isArea);
+      };
+      for (let i = 0; i < runs.pageCounts.length; i++) {
+        map.forEachPiece(runs.firstFrames[i] as number, runs.pageCounts[i] as number, hint);
+      }
+    }
+  }
+
+  /** Asks the guest what is disposable now. Fails when it does not answer. */
+  async refresh(): Promise<void> {
+    const session = this.#session;
+    if (!this.isActive || session === undefined || this.#refreshing) return;
+    this.#refreshing = true;
+    try {
+      const frames = await session.refresh();
+      if (frames === undefined || !this.isActive || this.#holding) return;
+      this.#frames = frames;
+      this.#applyHints(frames);
+    } finally {
+      this.#refreshing = false;
+    }
+  }
+
+  /**
+   * What a round has to send, hinted pages apart: QEMU counts those as dirty as any. From the third round on it is taken from
+   * what the round before really kept, which was dirtied during the one before that. Dirtied memory grows more slowly than
+   * time, as the same pages are written again: hence the square root.
+   */
+  adjust(round: Round, counts: SentCounts): Round {
+    const last = this.#last;
+    const lastMs = last === undefined ? 0 : Math.max(1, round.startMs - last.startMs);
+    this.#last = { counts, startMs: round.startMs, lastMs };
+    if (last === undefined || last.lastMs === 0) return round;
+    const keptBytes =
+      (counts.pageCount - last.counts.pageCount) * pageBytes +
+      (counts.zeroCount - last.counts.zeroCount) * zeroRecordBytes;
+    this.#keptBytesPerMs = keptBytes / last.lastMs;
+    const restBytes = keptBytes * Math.min(1, Math.sqrt(lastMs / last.lastMs));
+    return { ...round, dirtyBytes: Math.min(round.dirtyBytes, Math.round(restBytes)) };
+  }
+
+  /**
+   * With what the first round has shown of the link, the guest and its applications: undefined when it still pays, else why
+   * not.
+   */
+  reconsider(bytesPerMs: number): string | undefined {
+    const session = this.#session;
+    if (!this.isActive || session === undefined) return undefined;
+    if (this.#options.assist === "require" || bytesPerMs <= 0) return undefined;
+    this.#prediction = this.#predict(session, this.#linkBytesPerMs(bytesPerMs));
+    return this.#prediction.pays ? undefined : this.#prediction.text;
+  }
+
+  /** Part of what is disposable is not there yet: it comes into being as applications touch it, and is not hinted until then. */
+  get grows(): boolean {
+    return this.isActive && this.#frames.some(({ runs }) => runs.absentPages >= absentPagesMin);
+  }
+
+  /** How long a switch-over now would hold the applications before the VM is stopped. */
+  get expectedHoldMs(): number {
+    const session = this.#session;
+    if (!this.isActive || session === undefined) return 0;
+    return collectionMs + freezeMs + session.disposableBytes / scrubBytesPerMs;
+  }
+
+  /**
+   * Holds the applications and has their disposable memory zeroed: from then on nothing is left out. Fails after having let
+   * them go.
+   */
+  async hold(bytesPerMs: number, held: () => void): Promise<HoldReport> {
+    const session = this.#session as AssistSession;
+    this.#holding = true;
+    const { gc, assistTimeoutMs, downtimeLimitMs } = this.#options;
+    const linkBytesPerMs = this.#linkBytesPerMs(bytesPerMs > 0 ? bytesPerMs : undefined);
+    const report = await session.hold({
+      gc,
+      held: (dead) => {
+        // What lives in a young generation after all can travel while the rest is zeroed.
+        if (this.isActive) this.#applyHints(dead);
+        held();
+      },
+      timeoutMs: assistTimeoutMs,
+      linkBytesPerMs,
+      promotedBytesMax: Math.max(4 << 20, (linkBytesPerMs * downtimeLimitMs) / 4),
+    });
+    this.#held = report;
+    this.#heldAtMs = this.#clock.nowMs();
+    this.#state = "used";
+    this.#text = "used";
+    this.#skip.clearHints();
+    return report;
+  }
+
+  /** Goes on without: nothing is left out any more. `unused`: it would not have paid. */
+  async giveUp(state: "failed" | "unused", text: string): Promise<void> {
+    if (!this.isActive) return;
+    this.#state = state;
+    this.#text = text;
+    this.#say(`assistance is given up: ${text}`);
+    this.#skip.clearHints();
+    await this.#session?.release().catch(() => {});
+    await this.#closeSession();
+  }
+
+  /** The VM stays here: whatever is held goes on. */
+  async release(): Promise<void> {
+    const session = this.#session;
+    if (session === undefined) return;
+    if (this.isHeld || this.isActive) this.#state = "failed";
+    await session.release().catch((error: unknown) => {
+      this.#say(
+        `the agent in the guest lets applications go by itself: ${toErrorRecord(error).message}`,
+      );
+    });
+    await this.#closeSession();
+  }
+
+  async #closeSession(): Promise<void> {
+    const session = this.#session;
+    this.#participants = session?.report() ?? this.#participants;
+    this.#session = undefined;
+    await session?.[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#closeSession();
+  }
+
+  /** From when on the first application stood still, on the clock. */
+  get standstillAtMs(): number | undefined {
+    if (this.#held === undefined || this.#heldAtMs === undefined) return undefined;
+    return this.#heldAtMs - this.#held.standstillMs;
+  }
+
+  get scrubbedAtMs(): number | undefined {
+    return this.#heldAtMs;
+  }
+
+  report(): AssistReport {
+    return {
+      state: this.#state,
+      text: this.#text,
+      participants: this.#session?.report() ?? this.#participants,
+      ...(this.#prediction === undefined ? {} : { prediction: this.#prediction }),
+      ...(this.#held === undefined ? {} : { hold: this.#held }),
+      ...(this.#droppedCacheBytes === undefined
+        ? {}
+        : { droppedCacheBytes: this.#droppedCacheBytes }),
+    };
+  }
+}
+
+function noParticipants(session: AssistSession): string {
+  const [first] = session.report();
+  return first?.unsupported === undefined
+    ? "no application in the guest takes part"
+    : `${first.name} cannot: ${first.unsupported}`;
+}

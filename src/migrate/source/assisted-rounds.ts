@@ -1,0 +1,136 @@
+/**
+ * What applications' help changes in the course of rounds: hints are kept fresh, what is owed is sent, QEMU is paced and kept
+ * from ending, and before the switch-over applications are held. Decisions about whether and when are the machine's and
+ * `Assistance`'s.
+ */
+import { toErrorRecord } from "../../base/index.ts";
+import type { HoldReport } from "../../assist/index.ts";
+import type { Clock } from "../../io/index.ts";
+import type { SkipMap } from "../skip-map.ts";
+import type { Assistance } from "./assistance.ts";
+import type { SourcePhase } from "./machine.ts";
+import type { SourcePump } from "./pump.ts";
+import type { SourceQemu } from "./qemu.ts";
+
+/** A round with applications' help takes at least this long. */
+const roundMsMin = 250;
+/** With more pages than this that travel after all, they are sent while the VM runs. */
+const owedPagesMax = 256;
+/** Between two looks at what is disposable, as long as it grows. */
+const hintsMs = 400;
+
+export interface AssistedRoundsOptions {
+  readonly clock: Clock;
+  readonly assistance: Assistance;
+  readonly pump: SourcePump;
+  readonly skip: SkipMap;
+  readonly qemu: () => SourceQemu | undefined;
+  readonly phase: () => SourcePhase;
+  /** Runs what nobody waits for; its failure is the migration's. */
+  readonly start: (work: Promise<void>) => void;
+  readonly say: (text: string) => void;
+}
+
+export class AssistedRounds {
+  readonly #options: AssistedRoundsOptions;
+  #passStartMs = 0;
+
+  constructor(options: AssistedRoundsOptions) {
+    this.#options = options;
+  }
+
+  /** The stream has begun, and its blocks are known to `Assistance`. */
+  began(): void {
+    const { assistance, pump, skip, start } = this.#options;
+    if (!assistance.isActive) return;
+    pump.useSkip(skip);
+    start(pump.sendBlank());
+    this.#keepFresh();
+  }
+
+  /**
+   * Once little is dirty QEMU would look again every 20 ms and send the same pages each time: it is kept from going on before
+   * a sensible time has passed.
+   */
+  passBegan(startMs: number): void {
+    const { assistance, clock, pump } = this.#options;
+    const waitMs = roundMsMin - (startMs - this.#passStartMs);
+    this.#passStartMs = startMs;
+    if (!assistance.isActive || waitMs <= 0) return;
+    pump.hold("round");
+    clock.after(waitMs, () => pump.unhold("round"));
+  }
+
+  /** What became ordinary memory again travels now rather than at the end. */
+  async refresh(): Promise<void> {
+    const { assistance, pump, skip } = this.#options;
+    try {
+      await assistance.refresh();
+    } catch (error) {
+      return await this.#withdraw("failed", toErrorRecord(error).message);
+    }
+    await pump.sendBlank();
+    if (skip.owedCount >= owedPagesMax) await pump.sendOwed();
+  }
+
+  /** Besides at each round's begin, as long as disposable memory still comes into being. */
+  #keepFresh(): void {
+    const { assistance, clock, phase, start } = this.#options;
+    clock.after(hintsMs, () => {
+      const isEarly = phase() === "rounds" || phase() === "setup";
+      if (assistance.grows && isEarly) start(this.refresh().then(() => this.#keepFresh()));
+    });
+  }
+
+  /** After the first round: answers whether help was given up because it does not pay. */
+  async reconsider(bytesPerMs: number): Promise<boolean> {
+    // A heap seen twice, a round apart, tells how fast it fills.
+    await this.refresh();
+    const why = this.#options.assistance.reconsider(bytesPerMs);
+    if (why === undefined) return false;
+    await this.#withdraw("unused", why);
+    return true;
+  }
+
+  /** Answers whether applications are held, or none take part; false: they were given up, and rounds go on without. */
+  async prepare(bytesPerMs: number): Promise<boolean> {
+    const { assistance, pump, say, start } = this.#options;
+    if (!assistance.isActive) return true;
+    try {
+      const held = await assistance.hold(bytesPerMs, () => {
+        pump.unhold("round");
+        start(this.#allowToEnd());
+        start(pump.sendOwed());
+      });
+      say(heldText(held));
+      return true;
+    } catch (error) {
+      await this.#withdraw("failed", toErrorRecord(error).message);
+      return false;
+    }
+  }
+
+  /** While memory is zeroed QEMU gets to know that it may stop the VM: it looks at its limits ten times a second only. */
+  async #allowToEnd(): Promise<void> {
+    const { phase, qemu } = this.#options;
+    if (phase() === "preparing") await qemu()?.forceSwitchover();
+  }
+
+  /** On without applications' help: what was left out for them follows, and QEMU may end by itself again. */
+  async #withdraw(state: "failed" | "unused", text: string): Promise<void> {
+    const { assistance, pump, qemu } = this.#options;
+    if (!assistance.isActive) return;
+    await assistance.giveUp(state, text);
+    pump.unhold("round");
+    await pump.sendOwed();
+    await qemu()?.iterate();
+    pump.allowSwitchover();
+  }
+}
+
+function heldText({ gcMs, freezeMs, scrubMs, scrubbedPages, jvms }: HoldReport): string {
+  const how = jvms.map(({ how: way }) => way).join(", ");
+  const mebibytes = Math.round((scrubbedPages * 4096) / (1 << 20));
+  const gc = jvms.length === 0 ? "" : `collection ${how} (${Math.round(gcMs)} ms), `;
+  return `applications held: ${gc}freeze ${Math.round(freezeMs)} ms, ${mebibytes} MiB zeroed in ${Math.round(scrubMs)} ms`;
+}

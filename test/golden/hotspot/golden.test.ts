@@ -1,0 +1,152 @@
+/** Real JVMs of five releases, read from captures, against what these JVMs said of themselves. See README.md. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { jdkReleases } from "../../../scripts/setup/jdk.ts";
+import { type HeapSnapshot, HotspotVm } from "../../../src/assist/hotspot/index.ts";
+import type { MemoryRange } from "../../../src/assist/ranges.ts";
+import { type Capture, loadCaptures, Replay } from "./captures.ts";
+
+for (const release of jdkReleases) {
+  for (const capture of loadCaptures(release)) {
+    const title = `[${release}, ${capture.name}]`;
+    test(`the heap is what the JVM says it is ${title}`, async () => {
+      const vm = await HotspotVm.open(new Replay(capture));
+      const heap = await vm.snapshot();
+      assert.equal(vm.version, capture.version);
+      assert.equal(vm.collector, capture.name.split("-")[0]);
+      assert.equal(vm.maxHeapBytes, 96 << 20);
+      assert.equal(heap.active, false);
+      assert.equal(heap.settled, true);
+      assert.ok(heap.collections >= 2, "Still.java collects twice at least");
+      if (vm.collector === "g1") assertRegions(heap, capture);
+      else assertSpaces(heap, capture.oracle);
+    });
+
+    test(`opening takes 25 round trips at most, a snapshot one ${title}`, async () => {
+      const memory = new Replay(capture);
+      const vm = await HotspotVm.open(memory);
+      assert.ok(memory.requestCount <= 25, `${memory.requestCount} requests`);
+      assert.ok(memory.readBytes < 1 << 20, `${memory.readBytes} bytes`);
+      const opened = memory.requestCount;
+      await vm.snapshot();
+      assert.equal(memory.requestCount - opened, 1);
+    });
+
+    test(`a dead array fills eden exactly, where there is one eden ${title}`, async () => {
+      const vm = await HotspotVm.open(new Replay(capture));
+      const heap = await vm.snapshot();
+      const writes = await vm.phantom(heap);
+      if (vm.collector === "g1") return assert.equal(writes, undefined);
+      const { eden } = spaces(capture.oracle);
+      const [array, top] = writes as { address: number; bytes: Uint8Array }[];
+      assert.ok(array !== undefined && top !== undefined && writes?.length === 2);
+      assert.equal(array.address, eden?.top);
+      assert.equal(Buffer.from(array.bytes).readBigUInt64LE(0), 1n, "unlocked, no hash");
+      assert.equal(Number(Buffer.from(top.bytes).readBigUInt64LE(0)), eden?.end);
+    });
+  }
+}
+
+interface Space {
+  readonly bottom: number;
+  readonly top: number;
+  readonly end: number;
+}
+
+/** The four spaces in the text that Serial and Parallel print: "[bottom, top, end)", Serial's old one has one word more. */
+function spaces(text: string): Record<"eden" | "from" | "to" | "old", Space> {
+  const space = (name: string): Space => {
+    const line = new RegExp(`^ +${name} .*used \\[(.*)\\)`, "m").exec(text)?.[1];
+    const words = (line ?? "").split(/, ?/).map((word) => Number.parseInt(word, 16));
+    const [bottom, top, end] = [words[0], words[1], words.at(-1)];
+    assert.ok(bottom !== undefined && top !== undefined && end !== undefined, `${name} in ${text}`);
+    return { bottom, top, end };
+  };
+  return {
+    eden: space("eden space"),
+    from: space("from space"),
+    to: space("to +space"),
+    old: space("(?:the|object) +space"),
+  };
+}
+
+function assertSpaces(heap: HeapSnapshot, text: string): void {
+  const { eden, from, to, old } = spaces(text);
+  const all = [eden, from, to, old];
+  assert.deepEqual(heap.dead, joined(all.map(({ top, end }) => [top, end])));
+  const young = [eden, from, to].map(({ bottom, end }): [number, number] => [bottom, end]);
+  assert.deepEqual(heap.disposable, joined([...young, [old.top, old.end]]));
+  assert.equal(heap.edenUsedBytes, eden.top - eden.bottom);
+  assert.equal(heap.edenFreeBytes, eden.end - eden.top);
+  assert.ok(heap.survivorUsedBytes > 1 << 20, "Still.java leaves a MiB in a survivor");
+  assert.equal(heap.survivorUsedBytes, from.top - from.bottom + to.top - to.bottom);
+  assert.equal(heap.oldUsedBytes, old.top - old.bottom);
+  assert.equal(heap.oldFreeBytes, old.end - old.top);
+  assert.equal(
+    heap.youngBytes,
+    young.reduce((sum, [bottom, end]) => sum + end - bottom, 0),
+  );
+  assert.equal(heap.committedBytes, heap.youngBytes + old.end - old.bottom);
+}
+
+/** "garbage-first heap total 65536K, used 16974K …" and "region size 1024K, 4 young (4096K), 2 survivors (2048K)". */
+function assertRegions(heap: HeapSnapshot, { oracle, regions }: Capture): void {
+  const number = (pattern: RegExp): number => Number(pattern.exec(oracle)?.[1]);
+  const regionBytes = number(/region size (\d+)K/) << 10;
+  const [youngCount, survivorCount] = [number(/(\d+) young/), number(/(\d+) survivors/)];
+  const usedBytes = number(/used (\d+)K/) << 10;
+  assert.equal(heap.committedBytes, number(/total (?:reserved \d+K, committed )?(\d+)K/) << 10);
+
+  // The log is as of the last collection's end; since then free regions have become eden.
+  const listed = regions.map((line) => {
+    const [, bottom, top, end, type = ""] = line.split(" ");
+    const [b, t, e] = [bottom, top, end].map((word) => Number.parseInt(word ?? "", 16));
+    return { bottom: b ?? 0, top: t ?? 0, end: e ?? 0, type };
+  });
+  const ofType = (type: string): typeof listed => listed.filter((region) => region.type === type);
+  const edenCount = youngCount - survivorCount;
+  assert.equal(ofType("S").length, survivorCount);
+  assert.equal(heap.oldFreeBytes, (ofType("F").length - edenCount) * regionBytes);
+  const sum = (list: typeof listed): number =>
+    list.reduce((s, { bottom, top }) => s + top - bottom, 0);
+  assert.equal(heap.survivorUsedBytes, sum(ofType("S")));
+  const kept = listed.filter(({ type }) => !["F", "E", "S"].includes(type));
+  assert.equal(heap.oldUsedBytes, sum(kept));
+  const used = heap.edenUsedBytes + heap.survivorUsedBytes + heap.oldUsedBytes;
+  // G1 counts a region in which it still allocates as full or as empty.
+  assert.ok(Math.abs(used - usedBytes) <= regionBytes, `${used} used, the JVM says ${usedBytes}`);
+
+  const live = listed.filter(({ type }) => type !== "F").map(({ bottom, top }) => [bottom, top]);
+  const mayDie = [...ofType("F"), ...ofType("S")].map(({ top, end }): [number, number] => [
+    top,
+    end,
+  ]);
+  for (const range of heap.dead) {
+    assert.ok(
+      !live.some(([from = 0, to = 0]) => from < range.address + range.bytes && range.address < to),
+    );
+    assert.ok(
+      joined(mayDie).some(
+        (may) =>
+          range.address >= may.address && range.address + range.bytes <= may.address + may.bytes,
+      ),
+      "dead memory lies in free regions and in survivors' ends",
+    );
+  }
+  const survivorTails = ofType("S").reduce((s, { top, end }) => s + end - top, 0);
+  const deadBytes = heap.dead.reduce((s, { bytes }) => s + bytes, 0);
+  assert.ok(deadBytes >= heap.oldFreeBytes + survivorTails);
+  assert.ok(deadBytes <= heap.oldFreeBytes + survivorTails + regionBytes);
+}
+
+/** Ascending, neighbours joined, empty ones left out. */
+function joined(pairs: readonly (readonly [number, number])[]): MemoryRange[] {
+  const result: { address: number; bytes: number }[] = [];
+  for (const [from, to] of pairs.toSorted(([a], [b]) => a - b)) {
+    const last = result.at(-1);
+    if (from === to) continue;
+    if (last?.address !== undefined && last.address + last.bytes === from) last.bytes += to - from;
+    else result.push({ address: from, bytes: to - from });
+  }
+  return result;
+}
