@@ -11,16 +11,18 @@
  *   maps.c      what /proc says about their mappings
  *   memory.c    reading, writing, frames
  *   hold.c      waiting for a moment, freezing, thawing
- *   record.c    the file that tells an agent's successor what is frozen
+ *   putback.c   writes that are taken back when the host is gone
+ *   record.c    the file that tells an agent's successor what is frozen and what is to be put back
  *   watchdog.c  thaws when the loop itself is stuck
  *   scrub.c     requests to zero memory of a held process
  *   zero.c      zeroing it, with threads
  *   areas.c     a set of address ranges
  *   apps.c      applications: connections, and what they are told
  *   lines.c     what applications say
+ *   zerofree.c  having free memory zeroed, by a child process
  *   machine.c   the guest as a whole: memory figures, page cache, priority
  *
- * One thread does everything but scrubbing, dropping caches, and the watchdog. Nothing in it waits for
+ * One thread does everything but scrubbing, dropping caches, zeroing free memory, and the watchdog. Nothing in it waits for
  * anybody: descriptors do not block, and what has to be waited for is looked at again by a timer.
  */
 #ifndef GODWIT_AGENT_H
@@ -31,6 +33,7 @@
 #include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 #define AGENT_VERSION "0.1.0"
@@ -39,7 +42,10 @@ enum {
     PAGE_BYTES = 4096,
     HOLD_MS_MAX = 30000,
     HOLDS_MAX = 32,
+    PUTBACKS_MAX = 64,
+    PUTBACK_BYTES_MAX = 16,
     APPS_MAX = 64,
+    WAITS_MAX = 16 + APPS_MAX + HOLDS_MAX + PUTBACKS_MAX,
     RANGES_MAX = (REQUEST_BODY_MAX - 24) / 16,
 };
 #define MS 1000000LL /* nanoseconds; all times are of CLOCK_MONOTONIC, which stands still with the VM */
@@ -73,11 +79,11 @@ typedef void handler_fn(void *context, int fd, short events);
 struct wait {
     int count;
     int64_t until_ns;
-    struct pollfd fds[16 + APPS_MAX + HOLDS_MAX];
+    struct pollfd fds[WAITS_MAX];
     struct {
         handler_fn *run;
         void *context;
-    } handlers[16 + APPS_MAX + HOLDS_MAX];
+    } handlers[WAITS_MAX];
 };
 void wait_clear(struct wait *wait);
 void wait_fd(struct wait *wait, int fd, short events, handler_fn *run, void *context);
@@ -219,16 +225,40 @@ bool hold_check(struct process_id process, struct failure *failure);
 /* A descriptor that tells, read at offset 0, the state of one of its tasks; the caller closes it. */
 int hold_witness(struct process_id process);
 void hold_status(struct reply *reply);
+/* Held, or waited for. */
+bool hold_exists(struct process_id process);
+int hold_frozen(struct process_id list[HOLDS_MAX]);
 
 /* ---- record.c ---- */
 
 bool record_setup(const char *run_directory);
-void record_write(const struct process_id *list, int count);
+void record_update(void);
+
+/* ---- putback.c ---- */
+
+/* Before the write itself, whose process is held. */
+bool putback_remember(struct process_id process, uint64_t address, const uint8_t *bytes, uint32_t count,
+                      struct failure *failure);
+/* Written to since, for good. */
+void putback_overwritten(struct process_id process, uint64_t address, uint32_t count);
+/* What was written there, or anywhere with pid 0, is to be put back now: due. */
+void putback_want(struct process_id process);
+/* The process stands still now, as that task of it tells: puts back what is due. The record is the caller's. */
+void putback_stopped(struct process_id process, pid_t witness);
+/* Puts back what is due, stops processes for it, and takes no longer than that. What is left is tried again. */
+#define PUTBACK_NS (250 * MS)
+void putback_run(int64_t budget_ns);
+void putback_prepare(struct wait *wait);
+void putback_tick(int64_t now);
+uint32_t putback_count(void);
+bool putback_frozen(struct process_id *process);
+void putback_save(FILE *file);
+void putback_adopt(const char *line);
 
 /* ---- watchdog.c ---- */
 
 bool watchdog_setup(void);
-/* The process behind pidfd is to run again at that time at the latest; NEVER: forget it. */
+/* The process behind pidfd is to run again at that time at the latest; NEVER: forget it. Slot HOLDS_MAX is putback.c's. */
 void watchdog_set(int slot, int pidfd, int64_t deadline_ns);
 
 /* ---- scrub.c ---- */
@@ -298,8 +328,19 @@ void machine_figures(struct memory_figures *figures);
 bool machine_setup(void);
 extern bool machine_real_time;
 void machine_thread_ordinary(void); /* the calling thread gives the raised priority up */
+/* For a process of its own: the first one to go when memory is short. */
+bool machine_be_victim(void);
 void machine_prepare(struct wait *wait);
 bool machine_drop_caches(uint32_t id, struct failure *failure);
 void machine_session_end(void);
+
+/* ---- zerofree.c ---- */
+
+void zerofree_prepare(struct wait *wait);
+void zerofree_tick(int64_t now);
+bool zerofree_start(uint32_t id, uint32_t keep_mib, struct failure *failure);
+bool zerofree_cancel(uint32_t id);
+void zerofree_session_end(void);
+void zerofree_status(struct reply *reply);
 
 #endif

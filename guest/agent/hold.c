@@ -21,6 +21,8 @@
 #include <unistd.h>
 
 enum { POLL_US_DEFAULT = 500, POLL_US_MIN = 50, POLL_US_MAX = 1000000, STOP_POLL_US_MIN = 200, STOP_POLL_US_MAX = 1000 };
+/* While it is active the end is near: looked at as often as that takes a sixteenth of a CPU. */
+enum { ACTIVE_POLL_US_MIN = 100, ACTIVE_POLL_COSTS = 16 };
 enum hold_state { FREE, WAITING, STOPPING, HELD };
 
 struct hold {
@@ -29,6 +31,9 @@ struct hold {
     uint32_t id; /* of the request that waits for an answer */
     int pidfd;
     uint32_t retries, counter_now;
+    bool expected;    /* active: about to be frozen, and recorded already */
+    int64_t moved_ns; /* the counter was first seen to differ; 0: not yet */
+    int64_t gc_ns;    /* from then until it was first seen not active; -1: not yet */
     struct tasks tasks;
     int64_t began_ns; /* the request came */
     int64_t next_ns;  /* to be looked at again */
@@ -43,14 +48,15 @@ static int64_t longest_ns;
 
 static bool same(struct process_id a, struct process_id b) { return a.pid == b.pid && a.start_ticks == b.start_ticks; }
 
-static void record(void)
+static bool is_recorded(const struct hold *hold) { return hold->state >= STOPPING || hold->expected; }
+
+int hold_frozen(struct process_id list[HOLDS_MAX])
 {
-    struct process_id list[HOLDS_MAX];
     int count = 0;
     for (int i = 0; i < HOLDS_MAX; i++)
-        if (holds[i].state >= STOPPING)
+        if (is_recorded(&holds[i]))
             list[count++] = holds[i].request.process;
-    record_write(list, count);
+    return count;
 }
 
 static void send_signal(const struct hold *hold, int signal)
@@ -62,10 +68,11 @@ static void release(struct hold *hold)
 {
     watchdog_set((int)(hold - holds), -1, NEVER);
     close(hold->pidfd);
-    bool recorded = hold->state >= STOPPING;
+    bool recorded = is_recorded(hold);
     hold->state = FREE;
+    hold->expected = false;
     if (recorded)
-        record();
+        record_update();
 }
 
 /* Runs again. A scrub that reads or writes there is over when this returns. */
@@ -74,6 +81,8 @@ static int64_t thaw(struct hold *hold, const char *why)
     int64_t held_ns = 0;
     if (hold->state >= STOPPING) {
         scrub_stop(hold->request.process, why);
+        if (hold->state == HELD)
+            putback_stopped(hold->request.process, hold->tasks.witness);
         send_signal(hold, SIGCONT);
         if (hold->state == HELD)
             held_ns = now_ns() - hold->held_ns;
@@ -119,14 +128,29 @@ static void stop(struct hold *hold, int64_t now)
     hold->stop_poll_us = STOP_POLL_US_MIN;
     hold->next_ns = now + hold->stop_poll_us * 1000LL;
     hold->thaw_ns = now + hold->request.hold_ms * MS;
-    record();
+    if (!hold->expected)
+        record_update();
     watchdog_set((int)(hold - holds), hold->pidfd, hold->thaw_ns);
     send_signal(hold, SIGSTOP);
+}
+
+/* The stop comes as soon as it is not active any more: what can be done before that is done now. */
+static void expect(struct hold *hold, int64_t now, int64_t cost_ns)
+{
+    int64_t poll_ns = hold->request.poll_us * 1000LL, soon_ns = cost_ns * ACTIVE_POLL_COSTS;
+    if (soon_ns < ACTIVE_POLL_US_MIN * 1000LL)
+        soon_ns = ACTIVE_POLL_US_MIN * 1000LL;
+    hold->next_ns = now + (soon_ns < poll_ns ? soon_ns : poll_ns);
+    if (hold->expected)
+        return;
+    hold->expected = true;
+    record_update();
 }
 
 static void look_waiting(struct hold *hold, int64_t now)
 {
     bool active, moved = true;
+    int64_t began_ns = now_ns();
     hold->next_ns = now + hold->request.poll_us * 1000LL;
     if (hold->request.counter_address != 0) {
         if (!memory_peek(hold->request.process.pid, hold->request.counter_address, &hold->counter_now, 4)) {
@@ -135,10 +159,28 @@ static void look_waiting(struct hold *hold, int64_t now)
         }
         moved = hold->counter_now != hold->request.counter_value;
     }
-    if (!is_active(hold, &active))
+    if (!is_active(hold, &active)) {
         unreadable(hold);
-    else if (moved && !active)
-        stop(hold, now);
+        return;
+    }
+    if (!moved)
+        return;
+    int64_t seen_ns = now_ns();
+    if (hold->moved_ns == 0)
+        hold->moved_ns = seen_ns;
+    if (active) {
+        expect(hold, seen_ns, seen_ns - began_ns);
+        return;
+    }
+    if (hold->gc_ns < 0)
+        hold->gc_ns = seen_ns - hold->moved_ns;
+    stop(hold, seen_ns);
+}
+
+static uint32_t gc_us(const struct hold *hold)
+{
+    int64_t us = hold->request.counter_address == 0 ? 0 : hold->gc_ns / 1000;
+    return us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
 static void held(struct hold *hold, int64_t now)
@@ -154,7 +196,7 @@ static void held(struct hold *hold, int64_t now)
     reply_u64(&reply, (uint64_t)(hold->stop_ns - hold->began_ns) / 1000);
     reply_u64(&reply, (uint64_t)(now - hold->stop_ns) / 1000);
     reply_u32(&reply, hold->retries);
-    reply_u32(&reply, 0);
+    reply_u32(&reply, gc_us(hold));
     reply_send(&reply);
 }
 
@@ -164,10 +206,10 @@ static void try_again(struct hold *hold, int64_t now)
     send_signal(hold, SIGCONT);
     watchdog_set((int)(hold - holds), -1, NEVER);
     hold->state = WAITING;
+    hold->expected = true; /* it is active: it stays recorded */
     hold->next_ns = now + hold->request.poll_us * 1000LL;
     hold->retries++;
     total_retries++;
-    record();
 }
 
 static void look_stopping(struct hold *hold, int64_t now)
@@ -202,6 +244,7 @@ static void look(struct hold *hold, int64_t now)
     if (hold->state == HELD) {
         if (now >= hold->thaw_ns) {
             say("thawed process %d: its time was up", hold->request.process.pid);
+            putback_want(hold->request.process);
             thaw(hold, "the time of the hold was up");
         }
         return;
@@ -263,6 +306,8 @@ static struct hold *find(struct process_id process)
     return NULL;
 }
 
+bool hold_exists(struct process_id process) { return find(process) != NULL; }
+
 static bool check_request(const struct hold_request *request, struct failure *failure)
 {
     struct tasks tasks = {0};
@@ -299,7 +344,8 @@ bool hold_start(uint32_t id, const struct hold_request *request, struct failure 
         return false;
     }
     int64_t now = now_ns();
-    *hold = (struct hold){.state = WAITING, .request = *request, .id = id, .pidfd = pidfd, .began_ns = now, .next_ns = now};
+    *hold = (struct hold){
+        .state = WAITING, .request = *request, .id = id, .pidfd = pidfd, .gc_ns = -1, .began_ns = now, .next_ns = now};
     uint32_t poll_us = request->poll_us == 0 ? POLL_US_DEFAULT : request->poll_us;
     hold->request.poll_us = poll_us < POLL_US_MIN ? POLL_US_MIN : poll_us > POLL_US_MAX ? POLL_US_MAX : poll_us;
     look(hold, now);

@@ -129,6 +129,7 @@ int main(int count, char **arguments)
     if (!machine_setup() || !watchdog_setup() || !zero_setup())
         return give_up("threads");
     memory_setup();
+    putback_run(PUTBACK_NS);
     if (!apps_setup(run_directory))
         return give_up("the socket of applications");
     if (!port_setup(&port))
@@ -137,14 +138,18 @@ int main(int count, char **arguments)
         wait_clear(&wait);
         port_prepare(&wait);
         hold_prepare(&wait);
+        putback_prepare(&wait);
         scrub_prepare(&wait);
         apps_prepare(&wait);
         machine_prepare(&wait);
+        zerofree_prepare(&wait);
         wait_fd(&wait, signals, POLLIN, signalled, NULL);
         wait_run(&wait);
         int64_t now = now_ns();
         hold_tick(now);
+        putback_tick(now);
         apps_tick(now);
+        zerofree_tick(now);
         port_tick(now);
     }
     session_end("the agent ends");

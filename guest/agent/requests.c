@@ -93,15 +93,26 @@ static enum outcome frames(const struct frame *request, struct reply *reply, str
                 memory_frames(process.pid, get_u64(request->body + 16), ranges, count, reply, failure));
 }
 
+enum { WRITE_PUT_BACK = 1 };
+
 static enum outcome write_memory(const struct frame *request, struct reply *reply, struct failure *failure)
 {
     struct process_id process = get_process(request->body);
-    uint32_t bytes = get_u32(request->body + 24);
+    uint64_t address = get_u64(request->body + 16);
+    uint32_t bytes = get_u32(request->body + 24), flags = get_u32(request->body + 28);
+    bool put_back = (flags & WRITE_PUT_BACK) != 0;
     (void)reply;
+    if ((flags & ~(uint32_t)WRITE_PUT_BACK) != 0)
+        return done(fail(failure, BAD_REQUEST, "flags 0x%x", flags));
     if (bytes == 0 || bytes != request->body_bytes - 32)
         return done(fail(failure, BAD_REQUEST, "%u bytes in a body of %u", bytes, request->body_bytes));
-    return done(hold_check(process, failure) &&
-                memory_write(process.pid, get_u64(request->body + 16), request->body + 32, bytes, failure));
+    if (!hold_check(process, failure) ||
+        (put_back && !putback_remember(process, address, request->body + 32, bytes, failure)) ||
+        !memory_write(process.pid, address, request->body + 32, bytes, failure))
+        return FAILURE;
+    if (!put_back)
+        putback_overwritten(process, address, bytes);
+    return ANSWER;
 }
 
 static enum outcome hold(const struct frame *request, struct reply *reply, struct failure *failure)
@@ -158,6 +169,12 @@ static enum outcome drop_caches(const struct frame *request, struct reply *reply
     return later(machine_drop_caches(request->id, failure));
 }
 
+static enum outcome free_memory(const struct frame *request, struct reply *reply, struct failure *failure)
+{
+    (void)reply;
+    return later(zerofree_start(request->id, get_u32(request->body), failure));
+}
+
 static enum outcome applications(const struct frame *request, struct reply *reply, struct failure *failure)
 {
     (void)request, (void)failure;
@@ -186,7 +203,7 @@ static enum outcome cancel(const struct frame *request, struct reply *reply, str
 {
     uint32_t id = get_u32(request->body);
     (void)reply, (void)failure;
-    if (!hold_cancel(id) && !apps_cancel(id))
+    if (!hold_cancel(id) && !apps_cancel(id) && !zerofree_cancel(id))
         scrub_cancel(id);
     return ANSWER;
 }
@@ -196,7 +213,9 @@ static enum outcome status(const struct frame *request, struct reply *reply, str
     (void)request, (void)failure;
     reply_text(reply, "version %s\n", AGENT_VERSION);
     hold_status(reply);
-    reply_text(reply, "applications %u\nscrubbed-pages %llu\n", apps_count(), (unsigned long long)scrub_total_pages());
+    zerofree_status(reply);
+    reply_text(reply, "applications %u\nto-put-back %u\nscrubbed-pages %llu\n", apps_count(), putback_count(),
+               (unsigned long long)scrub_total_pages());
     return ANSWER;
 }
 
@@ -211,7 +230,7 @@ static const struct {
     [7] = {hold, 48, 0},        [8] = {thaw, 16, 0},           [9] = {extend, 8, 0},
     [10] = {scrub, 24, ANY},    [11] = {drop_caches, 8, 0},    [12] = {applications, 0, 0},
     [13] = {announce, 8, 0},    [14] = {await_ready, 8, 0},    [15] = {cancel, 8, 0},
-    [16] = {status, 0, 0},
+    [16] = {status, 0, 0},      [17] = {free_memory, 8, 0},
 };
 
 static enum outcome run(const struct frame *request, struct reply *reply, struct failure *failure)
@@ -248,9 +267,13 @@ void session_end(const char *why)
 {
     int64_t longest_ns;
     greeted = false;
+    putback_want((struct process_id){0});
     uint32_t count = hold_thaw((struct process_id){0}, &longest_ns);
     if (count > 0)
         say("thawed %u: %s", count, why);
     apps_session_end();
     machine_session_end();
+    zerofree_session_end();
+    /* Of what was not held: it has to be stopped for a moment. All others run by now. */
+    putback_run(PUTBACK_NS);
 }

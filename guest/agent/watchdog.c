@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { SLOTS = HOLDS_MAX + 1 };
 /* The loop gets that much time to do it itself, with all that belongs to it. */
 static const int64_t grace_ns = 250 * MS;
 
@@ -19,12 +20,12 @@ static pthread_cond_t changed;
 static struct {
     int pidfd;
     int64_t deadline_ns;
-} guarded[HOLDS_MAX];
+} guarded[SLOTS];
 
 static int64_t earliest(void)
 {
     int64_t ns = NEVER;
-    for (int i = 0; i < HOLDS_MAX; i++)
+    for (int i = 0; i < SLOTS; i++)
         if (guarded[i].deadline_ns < ns)
             ns = guarded[i].deadline_ns;
     return ns;
@@ -33,7 +34,7 @@ static int64_t earliest(void)
 static void thaw_overdue(int64_t now)
 {
     zero_forbid();
-    for (int i = 0; i < HOLDS_MAX; i++)
+    for (int i = 0; i < SLOTS; i++)
         if (guarded[i].deadline_ns <= now - grace_ns) {
             syscall(SYS_pidfd_send_signal, guarded[i].pidfd, SIGCONT, NULL, 0);
             guarded[i].deadline_ns = NEVER;
@@ -66,7 +67,7 @@ bool watchdog_setup(void)
 {
     pthread_t thread;
     pthread_condattr_t attributes;
-    for (int i = 0; i < HOLDS_MAX; i++)
+    for (int i = 0; i < SLOTS; i++)
         guarded[i].deadline_ns = NEVER;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);

@@ -77,6 +77,16 @@ fi
   busybox sleep 0.2
 done &
 
+# A second JVM, as in a container: its own processes and mounts, another /proc. Its lines say "second".
+if [ -n "$godwit_second" ]; then
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  second=$(echo "$godwit_second" | busybox tr , ' ') jvm=$(echo "${godwit_jvm2:--XX:TieredStopAtLevel=1}" | busybox tr , ' ') \
+    busybox unshare -m -p -f /bin/busybox sh -c 'busybox mount -t proc proc /root/proc &&
+      exec busybox env -i PATH=/usr/bin HOME=/tmp /bin/busybox chroot /root \
+        /usr/bin/java $jvm -cp /opt/workload $second' 2>&1 |
+    busybox awk '{ sub(/guest tick/, "guest second tick"); print; fflush() }' &
+fi
+
 echo "godwit-guest start ${godwit_run:-idle} uptime $(busybox cut -d ' ' -f 1 /proc/uptime)"
 case ${godwit_run:-idle} in
   # shellcheck disable=SC2086 # words on purpose
@@ -90,6 +100,8 @@ case ${godwit_run:-idle} in
     status=$?
     busybox head -n 60 /root/tmp/hs_err.log 2>/dev/null
     ;;
+  # shellcheck disable=SC2086 # words on purpose
+  cache) /bin/godwit-cache --both seconds=0 $options ;;
   shell) busybox setsid busybox cttyhack busybox sh ;;
   *) echo "godwit-guest FAILED unknown godwit.run=$godwit_run" ;;
 esac

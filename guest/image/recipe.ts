@@ -37,6 +37,7 @@ export const modules = [
 export const guestPrograms = [
   { name: "godwit-writer", source: "workload/writer.c" },
   { name: "godwit-disk", source: "workload/disk.c" },
+  { name: "godwit-cache", source: "assist/examples/cache-server.c" },
 ] as const;
 
 export const compilerFlags = [
@@ -57,7 +58,7 @@ export function moduleName(path: string): string {
 /** Hash over every file that kernel and initrd depend on, computed without network; about 5 ms. */
 export async function recipeHash(guestFolder: string): Promise<string> {
   const hash = createHash("sha256");
-  for (const folder of ["image", "workload", "agent"]) {
+  for (const folder of ["image", "workload", "agent", "assist/c", "assist/examples"]) {
     for (const name of (await readdir(join(guestFolder, folder))).toSorted()) {
       if (!/\.(ts|sh|c|h)$/.test(name) || name.startsWith("java-")) continue;
       hash

@@ -70,7 +70,7 @@ export async function holdJvm(
         jvm,
         heap,
         how,
-        gcMs: 0,
+        gcMs: held.gcUs / 1000,
         freezeMs: held.freezeUs / 1000,
         heldAtMs,
         promotedBytes,
@@ -208,7 +208,8 @@ async function periodic(
   await holdNow(agent, jvm, options);
   try {
     // Put back by the agent itself should this side fall silent.
-    await agent.write(process, flag.set.address, flag.set.bytes);
+    const { address, bytes } = flag.set;
+    await agent.write(process, address, bytes, { restoreWhenAlone: true });
   } finally {
     await agent.thaw(process);
   }

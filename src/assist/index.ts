@@ -1,5 +1,6 @@
 export { AgentClient } from "./agent/index.ts";
 export type { GcWay } from "./hold-jvm.ts";
+export type { JvmParticipant } from "./jvm.ts";
 export type { DisposableKind } from "./participant.ts";
 export { type Estimate, predict, type Prediction, type PredictionInput } from "./predict.ts";
 export type {

@@ -9,9 +9,10 @@ const mebibyte = 1 << 20;
 const rapid: PredictionInput = {
   usedBytes: 720 * mebibyte,
   disposableBytes: 480 * mebibyte,
+  disposableBytesMax: 480 * mebibyte,
   allocationBytesPerMs: 300_000,
-  otherDirtyBytesPerMs: 2_000,
-  otherHotBytes: 16 * mebibyte,
+  otherDirtyBytes: 20 * mebibyte,
+  otherDirtyMs: 5_000,
   linkBytesPerMs: 25_000,
   downtimeLimitMs: 300,
   holdMs: 550,
@@ -28,7 +29,8 @@ test("rapid short-lived garbage over a slow link: pays, about tenfold", () => {
 });
 
 test("a small young generation that hardly changes: nothing to gain", () => {
-  const idle = { ...rapid, disposableBytes: mebibyte, allocationBytesPerMs: 10, holdMs: 60 };
+  const small = { disposableBytes: mebibyte, disposableBytesMax: mebibyte };
+  const idle = { ...rapid, ...small, allocationBytesPerMs: 10, holdMs: 60 };
   assert.equal(predict(idle).pays, false);
 });
 
@@ -46,9 +48,10 @@ test("figures are finite and not negative, whatever is measured", () => {
       fc.record({
         usedBytes: amount,
         disposableBytes: amount,
+        disposableBytesMax: amount,
         allocationBytesPerMs: amount,
-        otherDirtyBytesPerMs: amount,
-        otherHotBytes: amount,
+        otherDirtyBytes: amount,
+        otherDirtyMs: amount,
         linkBytesPerMs: fc.double({ min: 1, max: 1e8, noNaN: true }),
         downtimeLimitMs: fc.double({ min: 1, max: 1e5, noNaN: true }),
         holdMs: fc.double({ min: 0, max: 1e5, noNaN: true }),

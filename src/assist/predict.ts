@@ -12,11 +12,13 @@ export interface PredictionInput {
   readonly usedBytes: number;
   /** The part of it that applications declared disposable. */
   readonly disposableBytes: number;
+  /** What that can grow to: applications have not touched all of it yet. */
+  readonly disposableBytesMax: number;
   /** How fast applications write new data into their disposable memory. */
   readonly allocationBytesPerMs: number;
-  /** How fast everything else is dirtied, and how much of it at most. */
-  readonly otherDirtyBytesPerMs: number;
-  readonly otherHotBytes: number;
+  /** How much of everything else was dirtied, and in what time. */
+  readonly otherDirtyBytes: number;
+  readonly otherDirtyMs: number;
   readonly linkBytesPerMs: number;
   readonly downtimeLimitMs: number;
   /** How long applications stand still before the VM is stopped: collection, freeze, scrub. */
@@ -48,22 +50,25 @@ export interface Prediction {
 /** Stop, device state, start: what a switch-over costs beside pages. */
 const fixedMs = 45;
 const roundsMax = 30;
+/** No round with assistance is shorter. */
+const shortRoundMs = 250;
 /** An estimate that differs by less decides nothing. */
 const worthShare = 0.98;
 const zeroRecordShare = 9 / 4096;
 
 export function predict(input: PredictionInput): Prediction {
-  const without = estimate(input, input.usedBytes, [
-    { bytesPerMs: input.allocationBytesPerMs, hotBytes: input.disposableBytes },
-    { bytesPerMs: input.otherDirtyBytesPerMs, hotBytes: input.otherHotBytes },
-  ]);
-  const plain = estimate(input, Math.max(0, input.usedBytes - input.disposableBytes), [
-    { bytesPerMs: input.otherDirtyBytesPerMs, hotBytes: input.otherHotBytes },
-  ]);
+  const other = (ms: number): number => dirtiedByOthers(input, ms);
+  const young = (ms: number): number =>
+    Math.min(input.disposableBytesMax, input.allocationBytesPerMs * ms);
+  const without = estimate(input, input.usedBytes, (ms) => other(ms) + young(ms));
+  const plain = estimate(input, Math.max(0, input.usedBytes - input.disposableBytes), other);
   const lateBytes = input.survivorBytes + input.disposableBytes * zeroRecordShare;
   const lateMs = lateBytes / input.linkBytesPerMs;
   // Once little is left, a round more costs next to nothing: applications are held when hardly anything is dirty.
-  const restMs = Math.min(plain.appDowntimeMs, smallestRestMs(input) + fixedMs);
+  const restMs = Math.min(
+    plain.appDowntimeMs,
+    other(shortRoundMs) / input.linkBytesPerMs + fixedMs,
+  );
   const assisted: Estimate = {
     totalMs: plain.totalMs + input.waitMs + input.holdMs + lateMs,
     wireBytes: plain.wireBytes + lateBytes,
@@ -83,15 +88,11 @@ export function predict(input: PredictionInput): Prediction {
   };
 }
 
-interface Writer {
-  readonly bytesPerMs: number;
-  readonly hotBytes: number;
-}
-
+/** `dirtied` answers what is dirtied in a time. */
 function estimate(
   input: PredictionInput,
   firstBytes: number,
-  writers: readonly Writer[],
+  dirtied: (ms: number) => number,
 ): Estimate {
   const { linkBytesPerMs, downtimeLimitMs } = input;
   const restBytes = Math.max(0, downtimeLimitMs - fixedMs) * linkBytesPerMs;
@@ -100,23 +101,26 @@ function estimate(
   let smallest = Number.POSITIVE_INFINITY;
   let misses = 0;
   for (let round = 1; ; round++) {
-    const roundMs = toSend / linkBytesPerMs;
-    const dirty = dirtied(writers, roundMs);
+    const dirty = dirtied(toSend / linkBytesPerMs);
     wireBytes += toSend;
     if (dirty <= smallest * 0.9) misses = 0;
     else if (round > 1) misses++;
     smallest = Math.min(smallest, dirty);
-    const ends = dirty <= restBytes || misses >= 2 || round === roundsMax;
-    if (!ends) {
-      toSend = dirty;
-      // QEMU stops in the middle of a round as soon as the rest fits.
-      const rate = writers.reduce((sum, { bytesPerMs }) => sum + bytesPerMs, 0);
-      if (round === 1 || rate >= linkBytesPerMs) continue;
-      const more = dirty - restBytes;
+    if (dirty <= restBytes || misses >= 2 || round === roundsMax) {
+      return ended(wireBytes, dirty, input);
+    }
+    toSend = dirty;
+    // QEMU stops in the middle of a round as soon as the rest fits, which it will when the link is faster.
+    const more = dirty - restBytes;
+    if (round > 1 && dirtied(more / linkBytesPerMs) <= restBytes) {
       return ended(wireBytes + more, restBytes, input);
     }
-    return ended(wireBytes, dirty, input);
   }
+}
+
+/** The same pages are written again and again: dirtied memory grows with the square root of time. */
+function dirtiedByOthers({ otherDirtyBytes, otherDirtyMs }: PredictionInput, ms: number): number {
+  return otherDirtyBytes * Math.sqrt(ms / Math.max(1, otherDirtyMs));
 }
 
 function ended(
@@ -130,18 +134,6 @@ function ended(
     wireBytes: sentBytes + lastBytes,
     appDowntimeMs,
   };
-}
-
-function dirtied(writers: readonly Writer[], ms: number): number {
-  return writers.reduce(
-    (sum, { bytesPerMs, hotBytes }) => sum + Math.min(hotBytes, bytesPerMs * ms),
-    0,
-  );
-}
-
-/** What is dirtied in the shortest sensible round. */
-function smallestRestMs({ otherDirtyBytesPerMs, linkBytesPerMs }: PredictionInput): number {
-  return (otherDirtyBytesPerMs * 250) / linkBytesPerMs;
 }
 
 function textOf(

@@ -70,4 +70,6 @@ export interface AssistReport {
   readonly applicationDowntime?: ApplicationDowntime;
   /** Given back by the guest's kernel before the first round. */
   readonly droppedCacheBytes?: number;
+  /** Free memory of the guest that was zeroed before the first round. */
+  readonly zeroedFreeBytes?: number;
 }

@@ -40,6 +40,8 @@ export interface HoldOptions {
 
 /** More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. */
 const holdMs = 10_000;
+/** QEMU stops the VM within some ms once it is allowed to; applications that go on before that only write a little more. */
+const stopMsMax = 40;
 const library = "libjvm.so";
 const jvmsMax = 64;
 /** The share of the time limit that registered programs get to answer; the rest is for collections. */
@@ -79,6 +81,10 @@ export class AssistSession implements AsyncDisposable {
 
   get jvms(): readonly JvmParticipant[] {
     return this.participants.filter((one) => one instanceof JvmParticipant);
+  }
+
+  get hasApplications(): boolean {
+    return this.participants.some((one) => one instanceof ApplicationParticipant);
   }
 
   /** Present memory that is disposable now. */
@@ -203,6 +209,9 @@ export class AssistSession implements AsyncDisposable {
       scrubbedPages += (await this.agent.scrub(process, areas)).zeroedPages;
     }
     const endMs = clock.nowMs();
+    // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
+    // agent alone; to be told by its host there takes longer in a guest that has just arrived.
+    await this.agent.extend(stopMsMax);
     return {
       waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),
       readyMs,
@@ -240,8 +249,7 @@ export class AssistSession implements AsyncDisposable {
 
   /** Which registered programs answered that their areas are given up; the others' areas travel. */
   async #readyApplications(timeoutMs: number): Promise<ReadonlySet<number>> {
-    const any = this.participants.some((one) => one instanceof ApplicationParticipant);
-    if (!any) return new Set();
+    if (!this.hasApplications) return new Set();
     await this.agent.announce("prepare", timeoutMs);
     const answers = await this.agent.awaitReady(timeoutMs);
     return new Set(answers.filter(({ state }) => state === "ready").map(({ pid }) => pid));

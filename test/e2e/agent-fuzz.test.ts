@@ -12,8 +12,9 @@ import { Agent, pageBytes, Prey, RawPort, skipAgent, wait } from "./agent-harnes
 
 const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 32);
 const seconds = Number(process.env["SECONDS"] ?? 4);
-/** Those that would disturb the machine are left out: dropping caches. */
-const requests = goldenFrames.filter(({ type }) => type < 32 && type !== AgentType.dropCaches);
+/** They would disturb the machine. */
+const leftOut: readonly number[] = [AgentType.dropCaches, AgentType.freeMemory];
+const requests = goldenFrames.filter(({ type }) => type < 32 && !leftOut.includes(type));
 const startsWithProcess: readonly number[] = [3, 4, 5, 6, 7, 8, 10];
 
 /** A body that gets past the first checks, mostly, and then one to four damaged bytes in some. */

@@ -252,6 +252,22 @@ export class Prey implements AsyncDisposable, AgentProcessIdentity {
   }
 }
 
+/** An agent, somebody connected to it, and a process. */
+export async function world(regionPages?: number) {
+  const prey = await Prey.start(regionPages);
+  const agent = await Agent.start();
+  const client = await agent.connect();
+  return {
+    prey,
+    agent,
+    client,
+    async [Symbol.asyncDispose]() {
+      await agent[Symbol.asyncDispose]();
+      await prey[Symbol.asyncDispose]();
+    },
+  };
+}
+
 /** Fields of /proc/PID/stat from the state on: [0] is field 3. */
 export function statOf(pid: number): string[] {
   const text = readFileSync(`/proc/${pid}/stat`, "utf8");

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { buildAgent } from "../../guest/agent/build.ts";
 import { buildPackage } from "../../guest/agent/package.ts";
-import { Agent, pageBytes, Prey, skipAgent } from "./agent-harness.ts";
+import { Agent, pageBytes, Prey, skipAgent, until } from "./agent-harness.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "godwit-package-"));
 after(() => rmSync(folder, { recursive: true }));
@@ -81,6 +81,12 @@ test("the unit's capabilities are enough", { skip: skipAgent }, async () => {
   await client.write(prey, prey.region, Uint8Array.of(1));
   assert.equal((await client.scrub(prey, [range])).zeroedPages, 64);
   await client.dropCaches();
+  assert.equal((await client.zeroFreeMemory(2 ** 32 - 1)).zeroedBytes, 0);
+  const flagged = Uint8Array.of(9);
+  await client.write(prey, prey.region, flagged, { restoreWhenAlone: true });
   await client.thaw();
+  await prey.untilRuns();
+  await client.close();
+  await until("the write is put back", () => prey.memory(prey.region, 1)[0] === 0);
   await prey.untilRuns();
 });

@@ -11,6 +11,7 @@ import {
   decodeDropCaches,
   decodeError,
   decodeFrames,
+  decodeFreeMemory,
   decodeHello,
   decodeHold,
   decodeProcesses,
@@ -36,6 +37,7 @@ const decoders: Readonly<Record<number, (body: Buffer) => unknown>> = {
   0x8b: decodeDropCaches,
   0x8c: decodeApplications,
   0x8e: decodeReadiness,
+  0x91: decodeFreeMemory,
 };
 
 export const agentFrameTarget: FuzzTarget = {

@@ -244,7 +244,7 @@ def free_bytes():
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemFree:"))
 
 
-def zero_free_memory():
+def zero_free_memory(deadline):
     """Has the kernel zero nearly all of its free memory, by allocating it at once and giving it back.
 
     Not just as much as was freed: which free pages an allocation gets is the kernel's choice, and it was found to take others.
@@ -254,7 +254,7 @@ def zero_free_memory():
     free = free_bytes()
     left = free - max(free // 20, 32 * MIB)
     held = []
-    while left >= 16 * MIB:
+    while left >= 16 * MIB and deadline.left() > 0:
         held.append(mmap.mmap(-1, 16 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | populate))
         left -= 16 * MIB
     for part in held:
@@ -311,7 +311,7 @@ class Helper(godwit_assist.Handler):
                 freed = self._server.shrink(deadline)
                 shrunk = time.monotonic()
                 if not self._options.no_zero:
-                    zero_free_memory()
+                    zero_free_memory(deadline)
             print(
                 f"redis-helper: freed {freed // MIB} MiB in {shrunk - start:.2f} s,"
                 f" zeroed in {time.monotonic() - shrunk:.2f} s",

@@ -142,6 +142,7 @@ export const assist = z.object({
     })
     .optional(),
   droppedCacheBytes: z.number().optional(),
+  zeroedFreeBytes: z.number().optional(),
 });
 
 const roundDetail = z.object({

@@ -28,10 +28,12 @@ import {
   type DropCachesResult,
   flushBytes,
   type FrameRuns,
+  type FreeMemoryResult,
   type HoldOptions,
   type HoldResult,
   type ScrubResult,
   type ThawResult,
+  type WriteOptions,
 } from "./format.ts";
 import { AgentPort, type AgentPortOptions, cancelled, connectPort, lost } from "./port.ts";
 import { splitRanges } from "./split.ts";
@@ -49,6 +51,8 @@ const marginMs = 2000;
 /** 512 MiB a second is what a slow guest zeroes; nothing is held for longer than this in any case. */
 const scrubMsMax = 30_000;
 const dropCachesMsMax = 20_000;
+/** The agent ends it after 10 s; then all of that memory has to be given back. */
+const freeMemoryMsMax = 15_000;
 const readBytesMax = 1 << 20;
 /** A request of frames takes the agent's one thread; 256 MiB are 10 to 100 ms of it. */
 const framesBytesMax = 256 << 20;
@@ -155,10 +159,15 @@ export class AgentClient implements AsyncDisposable {
   }
 
   /** Only into a process that this session holds. More than 4040 bytes are written in several steps. */
-  async write(process: AgentProcessIdentity, address: number, bytes: Uint8Array): Promise<void> {
+  async write(
+    process: AgentProcessIdentity,
+    address: number,
+    bytes: Uint8Array,
+    options: WriteOptions = {},
+  ): Promise<void> {
     for (let at = 0; at < bytes.length; at += encode.writeBytesMax) {
       const piece = bytes.subarray(at, at + encode.writeBytesMax);
-      const body = encode.encodeWrite(process, address + at, piece);
+      const body = encode.encodeWrite(process, address + at, piece, options);
       decode.decodeNothing("write", await this.#port.call("write", AgentType.write, body));
     }
   }
@@ -233,6 +242,17 @@ export class AgentClient implements AsyncDisposable {
     const timeoutMs = dropCachesMsMax;
     const reply = await this.#port.call("drop-caches", AgentType.dropCaches, body, { timeoutMs });
     return decode.decodeDropCaches(reply);
+  }
+
+  /**
+   * Has the guest's kernel zero memory that is free now, all but `keepMebibytes`, and at least 32 MiB: what nobody uses costs a
+   * migration next to nothing then. Takes at most 10 s and answers how far it has come.
+   */
+  async zeroFreeMemory(keepMebibytes: number): Promise<FreeMemoryResult> {
+    const body = encode.encodeNumber(keepMebibytes);
+    const timeoutMs = freeMemoryMsMax;
+    const reply = await this.#port.call("free-memory", AgentType.freeMemory, body, { timeoutMs });
+    return decode.decodeFreeMemory(reply);
   }
 
   async applications(): Promise<AgentApplication[]> {

@@ -16,6 +16,7 @@ import {
   type ApplicationReadiness,
   type DropCachesResult,
   type FrameRuns,
+  type FreeMemoryResult,
   type HoldResult,
   replyBodyBytesMax,
   type ScrubResult,
@@ -204,6 +205,7 @@ export function decodeHold(body: Buffer): HoldResult {
     waitUs: readU64("hold", body, 8),
     freezeUs: readU64("hold", body, 16),
     retryCount: body.readUInt32LE(24),
+    gcUs: body.readUInt32LE(28),
   };
 }
 
@@ -227,6 +229,14 @@ export function decodeDropCaches(body: Buffer): DropCachesResult {
     cacheBytesBefore: readU64("drop-caches", body, 0),
     cacheBytesAfter: readU64("drop-caches", body, 8),
     durationUs: readU64("drop-caches", body, 16),
+  };
+}
+
+export function decodeFreeMemory(body: Buffer): FreeMemoryResult {
+  expectBytes("free-memory", body, 16);
+  return {
+    zeroedBytes: readU64("free-memory", body, 0),
+    durationUs: readU64("free-memory", body, 8),
   };
 }
 

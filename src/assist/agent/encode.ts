@@ -11,7 +11,9 @@ import {
   agentProtocolVersion,
   AgentType,
   type HoldOptions,
+  putBackFlag,
   requestBodyBytesMax,
+  type WriteOptions,
 } from "./format.ts";
 
 const processBytes = 16;
@@ -92,11 +94,13 @@ export function encodeWrite(
   process: AgentProcessIdentity,
   address: number,
   bytes: Uint8Array,
+  { restoreWhenAlone = false }: WriteOptions = {},
 ): Buffer {
   const out = Buffer.alloc(writeHeadBytes + bytes.length);
   writeProcess(out, process);
   writeU64(out, address, 16);
   out.writeUInt32LE(bytes.length, 24);
+  out.writeUInt32LE(restoreWhenAlone ? putBackFlag : 0, 28);
   out.set(bytes, writeHeadBytes);
   return out;
 }
@@ -126,7 +130,7 @@ export function encodeScrub(
   return out;
 }
 
-/** The body of extend, drop-caches, await-ready and cancel: one number. */
+/** The body of extend, drop-caches, await-ready, cancel and free-memory: one number. */
 export function encodeNumber(value: number): Buffer {
   const out = Buffer.alloc(8);
   out.writeUInt32LE(value, 0);

@@ -42,12 +42,15 @@ export const AgentType = {
   awaitReady: 14,
   cancel: 15,
   status: 16,
+  freeMemory: 17,
 } as const;
 export type AgentType = (typeof AgentType)[keyof typeof AgentType];
 
 export const replyBit = 0x80;
 export const errorType = 0x7f;
 export const moreFlag = 1;
+/** Of a write. */
+export const putBackFlag = 1;
 
 /** What an error reply can say; the agent's own names. */
 export const agentErrorNames = {
@@ -136,8 +139,21 @@ export interface HoldResult {
   readonly waitUs: number;
   /** From then until every task stood still. */
   readonly freezeUs: number;
+  /**
+   * The collection: from the first sight of the changed counter to the first sight of no activity after it, as sharp as the
+   * agent polls. 0 when no counter was watched, or when all was over at the first look.
+   */
+  readonly gcUs: number;
   /** How often it had become active in between. */
   readonly retryCount: number;
+}
+
+export interface WriteOptions {
+  /**
+   * The agent puts back what was there when this session ends, when the time of a hold of the process is up, and when it ends
+   * itself: unless somebody else has changed it since. At most 16 bytes. A later write without this makes an end of it.
+   */
+  readonly restoreWhenAlone?: boolean;
 }
 
 export interface ThawResult {
@@ -154,6 +170,11 @@ export interface ScrubResult {
 export interface DropCachesResult {
   readonly cacheBytesBefore: number;
   readonly cacheBytesAfter: number;
+  readonly durationUs: number;
+}
+
+export interface FreeMemoryResult {
+  readonly zeroedBytes: number;
   readonly durationUs: number;
 }
 

@@ -10,8 +10,10 @@ export {
   type ApplicationReadiness,
   type DropCachesResult,
   type FrameRuns,
+  type FreeMemoryResult,
   type HoldOptions,
   type HoldResult,
   type ScrubResult,
   type ThawResult,
+  type WriteOptions,
 } from "./format.ts";

@@ -87,6 +87,10 @@ function leftOutText({ droppedCount, droppedAreaCount = 0 }: Report): string | u
   return told.map(([name, count]) => `${formatBytes(count * 4096)} ${name}`).join(", ");
 }
 
+function optionalBytes(bytes: number | undefined): string | undefined {
+  return bytes === undefined ? undefined : formatBytes(bytes);
+}
+
 function compressedText({ compressedAwayBytes = 0 }: Report): string | undefined {
   return compressedAwayBytes > 0 ? formatBytes(compressedAwayBytes) : undefined;
 }
@@ -94,7 +98,15 @@ function compressedText({ compressedAwayBytes = 0 }: Report): string | undefined
 function assistFacts(report: Report) {
   const { assist } = report;
   if (assist === undefined || assist.state === "off") return [];
-  const { state, text, participants, applicationDowntime, hold, droppedCacheBytes } = assist;
+  const {
+    state,
+    text,
+    participants,
+    applicationDowntime,
+    hold,
+    droppedCacheBytes,
+    zeroedFreeBytes,
+  } = assist;
   const used = state === "used";
   const taking = participants.filter(({ unsupported }) => unsupported === undefined);
   const others = participants.filter(({ unsupported }) => unsupported !== undefined);
@@ -106,10 +118,8 @@ function assistFacts(report: Report) {
     ["left out", leftOutText(report)],
     ["standstill", downtimeText(applicationDowntime)],
     ["zeroed", hold === undefined ? undefined : formatBytes(hold.scrubbedPages * 4096)],
-    [
-      "page cache dropped",
-      droppedCacheBytes === undefined ? undefined : formatBytes(droppedCacheBytes),
-    ],
+    ["page cache dropped", optionalBytes(droppedCacheBytes)],
+    ["free memory zeroed", optionalBytes(zeroedFreeBytes)],
   ] as const;
 }
 

@@ -10,6 +10,7 @@ import {
   type AssistState,
   type DisposableFrames,
   type HoldReport,
+  type JvmParticipant,
   type ParticipantReport,
   predict,
   type Prediction,
@@ -35,22 +36,31 @@ export interface AssistanceOptions {
 const answerMs = 1_500;
 /** Everything before the first round, so that a slow guest cannot delay the migration for long. */
 const beginMs = 4_000;
+/** Giving up the page cache and zeroing what is free takes as long as it takes to write all memory. */
+const dropCachesMs = 20_000;
 /** Between the two looks at a heap from which its allocation rate is taken. */
 const lookMs = 120;
 /** Assumed until the link has been measured. */
 const linkBytesPerMsAssumed = 117_000;
-/** What a process's pages are zeroed at, at least; and a minor collection of a usual heap. */
-const scrubBytesPerMs = 1_000_000;
-const collectionMs = 40;
-const freezeMs = 10;
+/** What a guest's processor does, at least: zeroing a process's pages, and what it takes to freeze and thaw a process. */
+const processors = {
+  kvm: { scrubBytesPerMs: 3_000_000, collectionMs: 20, freezeAndThawMs: 10 },
+  emulated: { scrubBytesPerMs: 1_200_000, collectionMs: 40, freezeAndThawMs: 60 },
+} as const;
 const phantomWaitMs = 60;
 const periodicWaitMs = 700;
 /** Kernel, threads, and whatever else a guest with a busy application writes; measured after the first round. */
-const otherDirtyBytesPerMsAssumed = 2_000;
-const otherHotBytes = 32 << 20;
+const otherDirtyAssumed: Dirtied = { bytes: 20 << 20, overMs: 5_000 };
 const pageBytes = 4096;
 const zeroRecordBytes = 9;
+/** Of the guest's free memory, when the rest is zeroed: its kernel goes on living. */
+const keepFreeMebibytes = 48;
 const absentPagesMin = 256;
+
+interface Dirtied {
+  readonly bytes: number;
+  readonly overMs: number;
+}
 
 export class Assistance {
   readonly #clock: Clock;
@@ -59,23 +69,26 @@ export class Assistance {
   readonly #agentPath: string | undefined;
   readonly #say: (text: string) => void;
   #session: AssistSession | undefined;
+  #portPath = "";
   #participants: readonly ParticipantReport[] = [];
   #map: PhysicalMap | undefined;
   #blocks: ReadonlyMap<string, RamBlock> | undefined;
   #frames: readonly DisposableFrames[] = [];
   #refreshing = false;
   #holding = false;
-  #state: AssistState;
+  #state: AssistState | "looking";
   #text: string;
   #prediction: Prediction | undefined;
   #held: HoldReport | undefined;
   #heldAtMs: number | undefined;
   #droppedCacheBytes: number | undefined;
+  #zeroedFreeBytes: number | undefined;
   /** The last round's start, and how long the one before it took. */
   #last:
     | { readonly counts: SentCounts; readonly startMs: number; readonly lastMs: number }
     | undefined;
-  #keptBytesPerMs: number | undefined;
+  #otherDirty = otherDirtyAssumed;
+  #processor: (typeof processors)["kvm" | "emulated"] = processors.emulated;
 
   constructor({ clock, options, skip, agentPath, say }: AssistanceOptions) {
     this.#clock = clock;
@@ -97,55 +110,84 @@ export class Assistance {
     return this.#state === "used";
   }
 
-  /**
-   * Looks for an agent in the guest and decides whether its help pays. Never fails: without help the migration is a plain
-   * one. With `--assist require` it fails with ASSIST_REQUIRED.
-   */
-  async begin(qmp: QmpClient, pid: number | undefined): Promise<void> {
-    if (this.#state === "off") return;
-    const stop = this.#clock.after(beginMs, () => void this.#closeSession());
+  /** Whether help pays is not known yet. Nothing is left out so far. */
+  get isLooking(): boolean {
+    return this.#state === "looking";
+  }
+
+  /** Whether there is an agent at all: a matter of milliseconds. */
+  async look(qmp: QmpClient, pid: number | undefined): Promise<boolean> {
+    if (this.#state === "off") return false;
     try {
-      await this.#begin(qmp, pid);
+      const port = await findAgentPort(qmp, pid);
+      if (port === undefined) this.#unused("the VM has no port for an agent");
+      else if (port.hostOpen) this.#unused("somebody else is connected to the agent's port");
+      else if (!port.guestOpen) this.#unused("no agent runs in the guest");
+      else {
+        this.#portPath = this.#agentPath ?? port.path;
+        this.#state = "looking";
+        this.#text = "the guest had no time to answer";
+      }
+    } catch (error) {
+      this.#unused(toErrorRecord(error).message);
+    }
+    return this.isLooking;
+  }
+
+  /** Asks the agent, and decides whether its help pays: some tenths of a second. Never fails. */
+  async begin(qmp: QmpClient): Promise<void> {
+    const limitMs = beginMs + (this.#options.dropCaches ? dropCachesMs : 0);
+    const stop = this.#clock.after(limitMs, () => void this.#closeSession());
+    try {
+      await this.#begin(qmp);
     } catch (error) {
       this.#unused(toErrorRecord(error).message);
     } finally {
       stop();
     }
-    if (this.isActive) return;
-    await this.#closeSession();
-    if (this.#options.assist !== "require") return;
-    throw new GodwitError("ASSIST_REQUIRED", `assistance is required, but ${this.#text}`);
+    if (!this.isActive) await this.#leave();
   }
 
-  async #begin(qmp: QmpClient, pid: number | undefined): Promise<void> {
-    const port = await findAgentPort(qmp, pid);
-    if (port === undefined) return this.#unused("the VM has no port for an agent");
-    if (port.hostOpen) return this.#unused("somebody else is connected to the agent's port");
-    if (!port.guestOpen) return this.#unused("no agent runs in the guest");
+  /** Whoever was told that a migration begins is told that it is over, as far as they are concerned. */
+  async #leave(): Promise<void> {
+    await this.#session?.release().catch(() => {});
+    await this.#closeSession();
+  }
+
+  async #begin(qmp: QmpClient): Promise<void> {
     const clock = this.#clock;
-    const session = await AssistSession.open(this.#agentPath ?? port.path, {
-      clock,
-      timeoutMs: answerMs,
-    });
+    const options = { clock, timeoutMs: answerMs };
+    const session = await AssistSession.open(this.#portPath, options);
     this.#session = session;
+    if (!this.isLooking) return;
     if (this.#options.dropCaches) await this.#dropCaches(session);
     await session.begin();
     if (session.participants.length === 0) return this.#unused(noParticipants(session));
     this.#map = parsePhysicalMap(await qmp.hmp("info mtree -f"));
+    if ((await qmp.execute("query-kvm")).enabled) this.#processor = processors.kvm;
     const startMs = clock.nowMs();
     this.#frames = (await session.refresh()) ?? [];
     const waitMs = startMs + lookMs - clock.nowMs();
     if (session.jvms.length > 0 && waitMs > 0) await sleep(clock, waitMs);
     this.#frames = (await session.refresh()) ?? this.#frames;
+    if (!this.isLooking) return;
     this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
     const { saves, text } = this.#prediction;
-    const wanted = this.#options.assist === "require";
+    // A program that has registered may have given something up when it was told of the migration.
+    const wanted = this.#options.assist === "require" || session.hasApplications;
     // How long applications would stand still is known better after the first round; to have left something out until then
     // costs nothing.
     if (!saves && !wanted) return this.#unused(text);
     this.#state = "active";
     this.#text = text;
     this.#say(`assistance: ${session.participants.map(({ name }) => name).join(", ")}; ${text}`);
+    this.#applyHints(this.#frames);
+  }
+
+  /** Fails with ASSIST_REQUIRED when there is no help. */
+  assertActive(): void {
+    if (this.isActive) return;
+    throw new GodwitError("ASSIST_REQUIRED", `assistance is required, but ${this.#text}`);
   }
 
   #unused(text: string): void {
@@ -156,8 +198,10 @@ export class Assistance {
 
   async #dropCaches(session: AssistSession): Promise<void> {
     const { cacheBytesBefore, cacheBytesAfter } = await session.agent.dropCaches();
-    // What was freed keeps its contents: only zeroed it costs nothing.
     this.#droppedCacheBytes = Math.max(0, cacheBytesBefore - cacheBytesAfter);
+    // What was freed keeps its contents: only zeroed it costs nothing.
+    const { zeroedBytes } = await session.agent.zeroFreeMemory(keepFreeMebibytes);
+    this.#zeroedFreeBytes = zeroedBytes;
   }
 
   #linkBytesPerMs(measured: number | undefined): number {
@@ -174,16 +218,23 @@ export class Assistance {
     return predict({
       usedBytes: Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes),
       disposableBytes,
+      disposableBytesMax: Math.max(
+        disposableBytes,
+        jvms.reduce((sum, { heap }) => sum + heap.youngBytes, 0),
+      ),
       allocationBytesPerMs: jvms.reduce(
         (sum, { allocation }) => sum + (allocation.bytesPerMs ?? 0),
         0,
       ),
-      otherDirtyBytesPerMs: this.#keptBytesPerMs ?? otherDirtyBytesPerMsAssumed,
-      otherHotBytes,
+      otherDirtyBytes: this.#otherDirty.bytes,
+      otherDirtyMs: this.#otherDirty.overMs,
       linkBytesPerMs,
       downtimeLimitMs: this.#options.downtimeLimitMs,
-      holdMs: (collects ? collectionMs : 0) + freezeMs + disposableBytes / scrubBytesPerMs,
-      waitMs: jvms.some(({ vm }) => vm.collector === "g1") ? periodicWaitMs : phantomWaitMs,
+      holdMs:
+        (collects ? this.#processor.collectionMs : 0) +
+        this.#processor.freezeAndThawMs +
+        disposableBytes / this.#processor.scrubBytesPerMs,
+      waitMs: Math.max(0, ...jvms.map(waitMsOf)),
       survivorBytes,
     });
   }
@@ -239,7 +290,7 @@ export class Assistance {
     const keptBytes =
       (counts.pageCount - last.counts.pageCount) * pageBytes +
       (counts.zeroCount - last.counts.zeroCount) * zeroRecordBytes;
-    this.#keptBytesPerMs = keptBytes / last.lastMs;
+    this.#otherDirty = { bytes: keptBytes, overMs: last.lastMs };
     const restBytes = keptBytes * Math.min(1, Math.sqrt(lastMs / last.lastMs));
     return { ...round, dirtyBytes: Math.min(round.dirtyBytes, Math.round(restBytes)) };
   }
@@ -248,10 +299,19 @@ export class Assistance {
    * With what the first round has shown of the link, the guest and its applications: undefined when it still pays, else why
    * not.
    */
-  reconsider(bytesPerMs: number): string | undefined {
+  reconsider(round: Round, bytesPerMs: number): string | undefined {
     const session = this.#session;
     if (!this.isActive || session === undefined) return undefined;
-    if (this.#options.assist === "require" || bytesPerMs <= 0) return undefined;
+    if (this.#options.assist === "require" || session.hasApplications) return undefined;
+    if (bytesPerMs <= 0) return undefined;
+    // What the first round found dirty, less what applications may have written of their own.
+    const overMs = this.#last?.lastMs || otherDirtyAssumed.overMs;
+    const allocated = session.jvms.reduce(
+      (sum, { allocation }) => sum + (allocation.bytesPerMs ?? 0) * overMs,
+      0,
+    );
+    const young = Math.min(session.disposableBytes, allocated);
+    this.#otherDirty = { bytes: Math.max(1 << 20, round.dirtyBytes - young), overMs };
     this.#prediction = this.#predict(session, this.#linkBytesPerMs(bytesPerMs));
     return this.#prediction.pays ? undefined : this.#prediction.text;
   }
@@ -259,13 +319,6 @@ export class Assistance {
   /** Part of what is disposable is not there yet: it comes into being as applications touch it, and is not hinted until then. */
   get grows(): boolean {
     return this.isActive && this.#frames.some(({ runs }) => runs.absentPages >= absentPagesMin);
-  }
-
-  /** How long a switch-over now would hold the applications before the VM is stopped. */
-  get expectedHoldMs(): number {
-    const session = this.#session;
-    if (!this.isActive || session === undefined) return 0;
-    return collectionMs + freezeMs + session.disposableBytes / scrubBytesPerMs;
   }
 
   /**
@@ -298,13 +351,12 @@ export class Assistance {
 
   /** Goes on without: nothing is left out any more. `unused`: it would not have paid. */
   async giveUp(state: "failed" | "unused", text: string): Promise<void> {
-    if (!this.isActive) return;
+    if (!this.isActive && !this.isLooking) return;
     this.#state = state;
     this.#text = text;
     this.#say(`assistance is given up: ${text}`);
     this.#skip.clearHints();
-    await this.#session?.release().catch(() => {});
-    await this.#closeSession();
+    await this.#leave();
   }
 
   /** The VM stays here: whatever is held goes on. */
@@ -343,7 +395,7 @@ export class Assistance {
 
   report(): AssistReport {
     return {
-      state: this.#state,
+      state: this.#state === "looking" ? "unused" : this.#state,
       text: this.#text,
       participants: this.#session?.report() ?? this.#participants,
       ...(this.#prediction === undefined ? {} : { prediction: this.#prediction }),
@@ -351,8 +403,16 @@ export class Assistance {
       ...(this.#droppedCacheBytes === undefined
         ? {}
         : { droppedCacheBytes: this.#droppedCacheBytes }),
+      ...(this.#zeroedFreeBytes === undefined ? {} : { zeroedFreeBytes: this.#zeroedFreeBytes }),
     };
   }
+}
+
+/** How long its next collection is waited for. */
+function waitMsOf({ vm, heap, allocation, isIdle }: JvmParticipant): number {
+  if (isIdle) return 0;
+  const provokedMs = vm.collector === "g1" ? periodicWaitMs : phantomWaitMs;
+  return Math.min(provokedMs, allocation.fullInMs(heap) ?? provokedMs);
 }
 
 function noParticipants(session: AssistSession): string {

@@ -6,6 +6,8 @@
 import { toErrorRecord } from "../../base/index.ts";
 import type { HoldReport } from "../../assist/index.ts";
 import type { Clock } from "../../io/index.ts";
+import type { RamBlock } from "../../qemu/stream/index.ts";
+import type { Round } from "../rounds.ts";
 import type { SkipMap } from "../skip-map.ts";
 import type { Assistance } from "./assistance.ts";
 import type { SourcePhase } from "./machine.ts";
@@ -34,16 +36,34 @@ export interface AssistedRoundsOptions {
 export class AssistedRounds {
   readonly #options: AssistedRoundsOptions;
   #passStartMs = 0;
+  #began = false;
+  #decided = false;
 
   constructor(options: AssistedRoundsOptions) {
     this.#options = options;
   }
 
-  /** The stream has begun, and its blocks are known to `Assistance`. */
-  began(): void {
-    const { assistance, pump, skip, start } = this.#options;
-    if (!assistance.isActive) return;
+  /** The stream has begun. What is sent is watched from the start, even if nothing can be left out yet. */
+  began(blocks: readonly RamBlock[]): void {
+    const { assistance, pump, skip } = this.#options;
+    if (!assistance.isActive && !assistance.isLooking) return;
+    for (const block of blocks) skip.hints(block);
     pump.useSkip(skip);
+    assistance.attach(blocks);
+    this.#began = true;
+    this.#go();
+  }
+
+  /** Whether help pays is known. */
+  decided(): void {
+    this.#decided = true;
+    if (!this.#options.assistance.isActive) this.#options.pump.allowSwitchover();
+    this.#go();
+  }
+
+  #go(): void {
+    const { assistance, pump, start } = this.#options;
+    if (!this.#began || !this.#decided || !assistance.isActive) return;
     start(pump.sendBlank());
     this.#keepFresh();
   }
@@ -83,10 +103,10 @@ export class AssistedRounds {
   }
 
   /** After the first round: answers whether help was given up because it does not pay. */
-  async reconsider(bytesPerMs: number): Promise<boolean> {
+  async reconsider(round: Round, bytesPerMs: number): Promise<boolean> {
     // A heap seen twice, a round apart, tells how fast it fills.
     await this.refresh();
-    const why = this.#options.assistance.reconsider(bytesPerMs);
+    const why = this.#options.assistance.reconsider(round, bytesPerMs);
     if (why === undefined) return false;
     await this.#withdraw("unused", why);
     return true;
@@ -95,6 +115,9 @@ export class AssistedRounds {
   /** Answers whether applications are held, or none take part; false: they were given up, and rounds go on without. */
   async prepare(bytesPerMs: number): Promise<boolean> {
     const { assistance, pump, say, start } = this.#options;
+    if (assistance.isLooking) {
+      await assistance.giveUp("unused", "the migration was quicker than the guest's answers");
+    }
     if (!assistance.isActive) return true;
     try {
       const held = await assistance.hold(bytesPerMs, () => {

@@ -74,6 +74,7 @@ export class SourcePump implements StreamSink {
   #ramEnded = false;
   #owing: Promise<void> = Promise.resolve();
   #stopped = false;
+  #mayStop = false;
   #batch: Uint8Array[] = [];
   #batchHeader: FrameHeader = emptyHeader(0);
 
@@ -137,6 +138,7 @@ export class SourcePump implements StreamSink {
     );
     socket.on("end", () => this.#ended());
     socket.on("close", () => this.#ended());
+    if (this.#mayStop) socket.write(switchoverAck);
   }
 
   /** Tells QEMU that the destination has everything: the hand-over. Resolves when the kernel has it. */
@@ -153,6 +155,8 @@ export class SourcePump implements StreamSink {
 
   /** With capability `switchover-ack` QEMU does not stop the VM before it was told this, whatever its limits say. */
   allowSwitchover(): void {
+    if (this.#mayStop) return;
+    this.#mayStop = true;
     this.#socket?.write(switchoverAck);
   }
 

@@ -183,25 +183,25 @@ export class SourceSession {
       this.statistics.stopped(timestampUs);
     });
     await this.#qemu.configure();
-    // Meanwhile the destination gets ready.
-    this.#assisting = this.#beginAssistance(qmp);
-    this.#assisting.catch(() => {});
+    await this.#lookForHelp(qmp);
   }
 
   /** Pages can be left out only where they can be read later, and only while QEMU waits for our word to stop the VM. */
-  async #beginAssistance(qmp: QmpClient): Promise<void> {
-    const { assist } = this.job.options;
-    if (assist === "off") return;
-    await this.#assistance.begin(qmp, this.#pid);
-    if (!this.#assistance.isActive) return;
-    try {
-      if (this.#memory === undefined) await this.#openMemory(qmp);
-      if ((await this.#qemu?.gate()) === true) return;
-      throw new GodwitError("QEMU_UNSUPPORTED", "assistance needs QEMU 8.1 or newer");
-    } catch (error) {
-      await this.#assistance.giveUp("failed", toErrorRecord(error).message);
-      if (assist === "require") throw error;
+  async #lookForHelp(qmp: QmpClient): Promise<void> {
+    if (await this.#assistance.look(qmp, this.#pid)) {
+      try {
+        if (this.#memory === undefined) await this.#openMemory(qmp);
+        if ((await this.#qemu?.gate()) !== true) {
+          throw new GodwitError("QEMU_UNSUPPORTED", "assistance needs QEMU 8.1 or newer");
+        }
+        // Meanwhile the destination gets ready, or the first round begins.
+        this.#assisting = this.#assistance.begin(qmp).then(() => this.#assisted.decided());
+        return;
+      } catch (error) {
+        await this.#assistance.giveUp("failed", toErrorRecord(error).message);
+      }
     }
+    if (this.job.options.assist === "require") this.#assistance.assertActive();
   }
 
   private get job(): SendJob {
@@ -271,8 +271,7 @@ export class SourceSession {
   #began(head: StreamHead): void {
     this.#head = head;
     this.statistics.memoryBytes = head.blocks.reduce((sum, block) => sum + block.lengthBytes, 0);
-    this.#assistance.attach(head.blocks);
-    this.#assisted.began();
+    this.#assisted.began(head.blocks);
     const { dropShare, dropSeed } = this.job.options;
     if (dropShare > 0) {
       this.#hints = new RandomHints(this.#skip, head.blocks, dropShare, new Prng(dropSeed));
@@ -317,10 +316,12 @@ export class SourceSession {
       this.#meter.update(this.#channel.wireBytes, startMs);
       const found = { index: ram["dirty-sync-count"], dirtyBytes: ram.remaining, startMs };
       const counts = this.statistics.sentCounts();
+      const adjusted = this.#assistance.adjust(found, counts);
       const assisted = this.#assistance.isActive;
-      const round = assisted ? this.#assistance.adjust(found, counts) : found;
+      const round = assisted ? adjusted : found;
       const bytesPerMs = this.#meter.bytesPerMs(startMs);
-      if (assisted && found.index === 2 && (await this.#assisted.reconsider(bytesPerMs))) return;
+      if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs)))
+        return;
       this.#dispatch({ type: "round", round, bytesPerMs });
       if (assisted) await this.#assisted.refresh();
     } catch (error) {
@@ -413,7 +414,9 @@ export class SourceSession {
   }
 
   async #startStream(): Promise<void> {
-    await this.#assisting;
+    const { assist, dropCaches } = this.job.options;
+    if (assist === "require" || dropCaches) await this.#assisting;
+    if (assist === "require") this.#assistance.assertActive();
     const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
     await rm(path, { force: true });
     const server = createServer({ pauseOnConnect: true });
@@ -433,7 +436,8 @@ export class SourceSession {
 
   async #arm(restBytes: number): Promise<void> {
     // With applications' help QEMU's count says nothing about what will be left.
-    const bytes = this.#assistance.isActive ? 0 : restBytes;
+    const { isActive, isLooking } = this.#assistance;
+    const bytes = isActive || isLooking ? 0 : restBytes;
     if (this.#driver.state.phase === "rounds") await this.#qemu?.arm(bytes);
   }
 
@@ -458,8 +462,8 @@ export class SourceSession {
     this.#pump.unhold("owner");
     // Given up meanwhile, QEMU's own settings are being put back.
     if (this.#driver.state.phase !== "switchover") return;
-    // Still in use only when the time to prepare passed without an answer.
-    if (this.#assistance.isActive) this.#pump.allowSwitchover();
+    // Not said yet when the time to prepare passed without an answer.
+    this.#pump.allowSwitchover();
     await this.#qemu?.forceSwitchover();
   }
 
@@ -531,7 +535,6 @@ export class SourceSession {
     this.#server?.close();
     this.#pump.stop();
     await this.#channel.finish(2_000);
-    await this.#assisting.catch(() => {});
     await this.#assistance[Symbol.asyncDispose]();
     await this.#memory?.[Symbol.asyncDispose]();
     await this.#qemu?.qmp[Symbol.asyncDispose]();

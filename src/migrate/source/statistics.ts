@@ -83,6 +83,10 @@ export class SourceStatistics {
   }
 
   roundBegan(round: Round, status: RoundStatus): void {
+    // QEMU may tell of its first round before the stream has begun here.
+    if (this.#round === undefined && round.index > 1) {
+      this.#round = { index: 1, dirtyBytes: this.memoryBytes, startMs: this.#startMs };
+    }
     this.#closeRound();
     this.#round = round;
     this.#status = status;
@@ -116,7 +120,8 @@ export class SourceStatistics {
     const counts = this.sentCounts();
     const nowMs = this.#clock.nowMs();
     const round = this.#round;
-    if (round !== undefined && this.#rounds.length < roundsKeptMax) {
+    if (round === undefined) return;
+    if (this.#rounds.length < roundsKeptMax) {
       const before = this.#roundCounts;
       this.#rounds.push({
         index: round.index,

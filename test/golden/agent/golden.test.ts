@@ -66,6 +66,15 @@ describe("bodies of requests", () => {
     read: encode.encodeRead(process, [odd, { address: heap.address, bytes: 8 }]),
     frames: encode.encodeFrames(process, [heap, odd], 0xfedcba9876543211n),
     write: encode.encodeWrite(process, odd.address, Uint8Array.of(0, 1, 255, 0, 0x7a)),
+    "write-put-back": encode.encodeWrite(
+      process,
+      odd.address,
+      Uint8Array.of(100, 0, 0, 0, 0, 0, 0, 0),
+      {
+        restoreWhenAlone: true,
+      },
+    ),
+    "free-memory": encode.encodeNumber(48),
     hold: encode.encodeHold(process, {
       activeAddress: 0x7f0000000018,
       counterAddress: 0x7f000000001c,
@@ -134,7 +143,14 @@ describe("bodies of replies", () => {
     ],
     hold: [
       decode.decodeHold(goldenBody("hold-reply")),
-      { counterNow: 42, taskCount: 23, waitUs: 1_234_567, freezeUs: 4500, retryCount: 2 },
+      {
+        counterNow: 42,
+        taskCount: 23,
+        waitUs: 1_234_567,
+        freezeUs: 4500,
+        retryCount: 2,
+        gcUs: 38_750,
+      },
     ],
     thaw: [decode.decodeThaw(goldenBody("thaw-reply")), { thawedCount: 1, longestHoldUs: 765_432 }],
     extend: [decode.decodeCount("extend", goldenBody("extend-reply")), 3],
@@ -145,6 +161,10 @@ describe("bodies of replies", () => {
     "drop-caches": [
       decode.decodeDropCaches(goldenBody("drop-caches-reply")),
       { cacheBytesBefore: 100 << 20, cacheBytesAfter: 3 << 20, durationUs: 9000 },
+    ],
+    "free-memory": [
+      decode.decodeFreeMemory(goldenBody("free-memory-reply")),
+      { zeroedBytes: 500 << 20, durationUs: 321_000 },
     ],
     applications: [
       decode.decodeApplications(goldenBody("applications-reply")),
