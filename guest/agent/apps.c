@@ -253,11 +253,13 @@ uint32_t apps_announce(uint32_t event, uint32_t deadline_ms)
 
 void apps_list(struct reply *reply)
 {
+    static const char *const states[] = {[IDLE] = "idle", [BEGUN] = "begun", [PREPARING] = "preparing", [READY] = "ready"};
     for (int i = 0; i < APPS_MAX; i++) {
         const struct app *app = &apps[i];
         if (app->fd < 0)
             continue;
-        reply_text(reply, "app %d %llu %s\n", app->process.pid, (unsigned long long)app->process.start_ticks, app->name);
+        reply_text(reply, "app %d %llu %s %s\n", app->process.pid, (unsigned long long)app->process.start_ticks,
+                   states[app->state], app->name);
         for (uint32_t j = 0; j < app->areas.count; j++)
             reply_text(reply, "area 0x%llx 0x%llx\n", (unsigned long long)app->areas.ranges[j].address,
                        (unsigned long long)app->areas.ranges[j].bytes);

@@ -7,10 +7,11 @@ export class ApplicationParticipant implements Participant {
   readonly kind = "area";
   readonly process: AgentProcess;
   readonly name: string;
-  areas: readonly MemoryRange[];
+  areas: readonly MemoryRange[] = [];
+  /** It has given its areas up: on every connection that it has. */
+  isReady = false;
 
-  constructor(application: AgentApplication) {
-    const { pid, startTimeTicks, name, areas } = application;
+  constructor({ pid, startTimeTicks, name }: AgentApplication) {
     this.process = {
       pid,
       startTimeTicks,
@@ -20,7 +21,16 @@ export class ApplicationParticipant implements Participant {
       command: name,
     };
     this.name = name === "" ? `process ${pid}` : name;
-    this.areas = areas;
+  }
+
+  /** `connections` are those of this program now; none: it has withdrawn everything. */
+  update(connections: readonly AgentApplication[]): void {
+    this.areas = connections.flatMap(({ areas }) => areas);
+    this.isReady = connections.length > 0 && connections.every(({ state }) => state === "ready");
+  }
+
+  owns({ pid, startTimeTicks }: AgentApplication): boolean {
+    return pid === this.process.pid && startTimeTicks === this.process.startTimeTicks;
   }
 
   disposable(): Promise<readonly MemoryRange[]> {

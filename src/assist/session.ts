@@ -84,7 +84,7 @@ export class AssistSession implements AsyncDisposable {
   }
 
   get hasApplications(): boolean {
-    return this.participants.some((one) => one instanceof ApplicationParticipant);
+    return this.#applications.length > 0;
   }
 
   /** Present memory that is disposable now. */
@@ -93,14 +93,15 @@ export class AssistSession implements AsyncDisposable {
   }
 
   async #find(): Promise<void> {
-    const [processes, applications] = await Promise.all([
-      this.agent.processes(library),
-      this.agent.applications(),
-    ]);
+    const processes = await this.agent.processes(library);
     const opened = await Promise.all(processes.slice(0, jvmsMax).map((one) => this.#openJvm(one)));
     const all: Participant[] = opened.filter((one) => one !== undefined);
-    for (const application of applications) all.push(new ApplicationParticipant(application));
     this.#participants = all.map((one) => new ParticipantFrames(this.agent, one));
+    await this.#refreshApplications();
+  }
+
+  get #applications(): readonly ApplicationParticipant[] {
+    return this.participants.filter((one) => one instanceof ApplicationParticipant);
   }
 
   async #openJvm(process: AgentProcess): Promise<JvmParticipant | undefined> {
@@ -131,22 +132,14 @@ export class AssistSession implements AsyncDisposable {
   }
 
   async #refreshApplications(): Promise<void> {
-    const known = this.#participants.filter(
-      ({ participant }) => participant instanceof ApplicationParticipant,
-    );
-    const now = await this.agent.applications();
-    for (const application of now) {
-      const found = known.find(({ participant: { process } }) => process.pid === application.pid);
-      if (found !== undefined) {
-        (found.participant as ApplicationParticipant).areas = application.areas;
-      } else {
-        const participant = new ApplicationParticipant(application);
-        this.#participants.push(new ParticipantFrames(this.agent, participant));
-      }
+    const connections = await this.agent.applications();
+    for (const connection of connections) {
+      if (this.#applications.some((one) => one.owns(connection))) continue;
+      const participant = new ApplicationParticipant(connection);
+      this.#participants.push(new ParticipantFrames(this.agent, participant));
     }
-    for (const { participant } of known) {
-      if (now.some(({ pid }) => pid === participant.process.pid)) continue;
-      (participant as ApplicationParticipant).areas = [];
+    for (const one of this.#applications) {
+      one.update(connections.filter((connection) => one.owns(connection)));
     }
   }
 
@@ -191,14 +184,14 @@ export class AssistSession implements AsyncDisposable {
     const clock = this.#clock;
     const startMs = clock.nowMs();
     const untilMs = startMs + timeoutMs;
-    const ready = await this.#readyApplications(timeoutMs * readyShare);
+    await this.#prepareApplications(timeoutMs * readyShare);
     const readyMs = clock.nowMs() - startMs;
     const { signal } = this.#holding;
     const options = { clock, gc, untilMs, holdMs, linkBytesPerMs, promotedBytesMax, signal };
     const held = await Promise.all(this.jvms.map((jvm) => holdJvm(this.agent, jvm, options)));
     await this.agent.extend(holdMs);
     const applicationsHeldMs = clock.nowMs();
-    const applications = await this.#holdApplications(ready, untilMs);
+    const applications = await this.#holdApplications(untilMs);
     given.held(await this.#deadFrames(held, applications));
     const scrubStartMs = clock.nowMs();
     let scrubbedPages = 0;
@@ -247,30 +240,36 @@ export class AssistSession implements AsyncDisposable {
     return found.flatMap(({ kind, runs }) => (runs === undefined ? [] : [{ kind, runs }]));
   }
 
-  /** Which registered programs answered that their areas are given up; the others' areas travel. */
-  async #readyApplications(timeoutMs: number): Promise<ReadonlySet<number>> {
-    if (!this.hasApplications) return new Set();
+  /** Asks registered programs to give their areas up; those that do not answer in time keep them, and they travel. */
+  async #prepareApplications(timeoutMs: number): Promise<void> {
+    if (!this.hasApplications) return;
     await this.agent.announce("prepare", timeoutMs);
-    const answers = await this.agent.awaitReady(timeoutMs);
-    return new Set(answers.filter(({ state }) => state === "ready").map(({ pid }) => pid));
+    await this.agent.awaitReady(timeoutMs);
   }
 
-  async #holdApplications(
-    ready: ReadonlySet<number>,
-    untilMs: number,
-  ): Promise<ApplicationParticipant[]> {
-    if (ready.size === 0) return [];
-    // Until it answered a program may have withdrawn what it needs.
+  /**
+   * What counts is what a program says once it stands still: until then it may have withdrawn what it needs, or have lost its
+   * connection, heard nothing more, and gone on.
+   */
+  async #holdApplications(untilMs: number): Promise<ApplicationParticipant[]> {
+    if (!this.hasApplications) return [];
     await this.#refreshApplications();
-    const applications = this.participants.filter(
-      (one): one is ApplicationParticipant =>
-        one instanceof ApplicationParticipant && ready.has(one.process.pid) && one.areas.length > 0,
-    );
     const timeoutMs = Math.max(100, untilMs - this.#clock.nowMs());
-    for (const { process } of applications) {
-      await this.agent.hold(process, { timeoutMs, holdMs }, this.#holding.signal);
+    const held: ApplicationParticipant[] = [];
+    for (const application of this.#applications) {
+      if (!application.isReady || application.areas.length === 0) continue;
+      try {
+        await this.agent.hold(application.process, { timeoutMs, holdMs }, this.#holding.signal);
+        held.push(application);
+      } catch (error) {
+        // It has just ended.
+        if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
+      }
     }
-    return applications;
+    await this.#refreshApplications();
+    const changed = held.filter(({ isReady }) => !isReady);
+    for (const { process } of changed) await this.agent.thaw(process);
+    return held.filter(({ isReady, areas }) => isReady && areas.length > 0);
   }
 
   /** Lets everything go: the VM stays. Does nothing when nothing was begun. */

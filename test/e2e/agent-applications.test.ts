@@ -85,6 +85,7 @@ describe("areas", { skip: skipAgent }, () => {
       {
         pid: process.pid,
         startTimeTicks: Number(statOf(process.pid)[19]),
+        state: "idle",
         name: "cache of?things",
         areas: [{ address: page(1), bytes: 0x2000 }],
       },

@@ -95,7 +95,10 @@ describe("bodies that make no sense are refused with what is wrong", () => {
   test("lists with a line of another kind, or without an end", () => {
     assert.throws(() => decodeProcesses(Buffer.from("1 2 3\n")), malformed(/processes/));
     assert.throws(() => decodeApplications(Buffer.from("area 0x1 0x2\n")), malformed(/applic/));
-    assert.throws(() => decodeApplications(Buffer.from("app 1 2 x")), malformed(/without end/));
+    assert.throws(
+      () => decodeApplications(Buffer.from("app 1 2 idle x")),
+      malformed(/without end/),
+    );
     assert.throws(() => decodeReadiness(Buffer.from("7 maybe\n")), malformed(/await-ready/));
   });
 

@@ -257,13 +257,14 @@ export function decodeText(body: Buffer): string {
 export function decodeApplications(body: Buffer): AgentApplication[] {
   const found: (AgentApplication & { readonly areas: MemoryRange[] })[] = [];
   for (const line of linesOf(body)) {
-    const app = /^app (\d+) (\d+) (.*)$/.exec(line);
+    const app = /^app (\d+) (\d+) (idle|begun|preparing|ready) (.*)$/.exec(line);
     const area = /^area (0x[0-9a-f]+) (0x[0-9a-f]+)$/.exec(line);
     if (app !== null) {
-      const [, pid = "", startTimeTicks = "", name = ""] = app;
+      const [, pid = "", startTimeTicks = "", state = "idle", name = ""] = app;
       found.push({
         pid: toCount(pid),
         startTimeTicks: toCount(startTimeTicks),
+        state: state as AgentApplication["state"],
         name: printable(name),
         areas: [],
       });

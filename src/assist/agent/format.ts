@@ -178,7 +178,10 @@ export interface FreeMemoryResult {
   readonly durationUs: number;
 }
 
+/** One connection of a program: it may have several. */
 export interface AgentApplication extends AgentProcessIdentity {
+  /** `ready`: it was asked to prepare, and has given its areas up. */
+  readonly state: "idle" | "begun" | "preparing" | "ready";
   readonly name: string;
   /** Ascending, apart from each other, whole pages. */
   readonly areas: readonly MemoryRange[];

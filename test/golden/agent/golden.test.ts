@@ -172,13 +172,14 @@ describe("bodies of replies", () => {
         {
           pid: 77,
           startTimeTicks: 1234,
+          state: "ready",
           name: "my cache",
           areas: [
             { address: 0x7f0012345000, bytes: 0x2000 },
             { address: 0x7f0012349000, bytes: 0x1000 },
           ],
         },
-        { pid: 78, startTimeTicks: 1235, name: "", areas: [] },
+        { pid: 78, startTimeTicks: 1235, state: "begun", name: "", areas: [] },
       ],
     ],
     "await-ready": [

@@ -57,8 +57,8 @@ FRAMES = [
     ("drop-caches", 11, 0, 12, struct.pack("<II", 1, 0)),
     ("drop-caches-reply", 0x8B, 0, 12, struct.pack("<QQQ", 100 << 20, 3 << 20, 9000)),
     ("applications", 12, 0, 13, b""),
-    ("applications-reply", 0x8C, 0, 13, b"app 77 1234 my cache\narea 0x7f0012345000 0x2000\narea 0x7f0012349000 0x1000\n"
-     b"app 78 1235 \n"),
+    ("applications-reply", 0x8C, 0, 13, b"app 77 1234 ready my cache\narea 0x7f0012345000 0x2000\narea 0x7f0012349000 0x1000\n"
+     b"app 78 1235 begun \n"),
     ("announce", 13, 0, 14, struct.pack("<II", 2, 1500)),
     ("announce-reply", 0x8D, 0, 14, struct.pack("<II", 2, 0)),
     ("await-ready", 14, 0, 15, struct.pack("<II", 1500, 0)),
