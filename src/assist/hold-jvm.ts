@@ -40,6 +40,8 @@ export interface HeldJvm {
 
 /** With less than this in eden, sending it takes less time than a collection. */
 const sendRatherMs = 30;
+/** What may be sent at the most while the application stands still, when no collection can be had. */
+const sendMsMax = 200;
 /** A natural collection within this time is waited for rather than provoked. */
 const naturalMsMax = { phantom: 150, periodic: 1_500 } as const;
 /** An allocating application meets a full eden within milliseconds. */
@@ -112,11 +114,18 @@ async function hold(
       if (!timedOut(error)) throw error;
     }
   }
-  const held =
-    jvm.vm.collector === "g1"
-      ? await periodic(agent, jvm, options)
-      : await phantom(agent, jvm, options);
-  if (held !== undefined) return { how: "provoked", held };
+  try {
+    const held =
+      jvm.vm.collector === "g1"
+        ? await periodic(agent, jvm, options)
+        : await phantom(agent, jvm, options);
+    if (held !== undefined) return { how: "provoked", held };
+  } catch (error) {
+    // Nobody allocates, so that what is in eden will hardly change either: it can be sent.
+    const sendable = jvm.isIdle || heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= sendMsMax;
+    if (!isTimeout(error) || !sendable) throw error;
+    return { how: "none", held: await holdNow(agent, jvm, options) };
+  }
   // There is no way to make this one collect.
   return await natural(agent, jvm, heap, untilMs - clock.nowMs(), options);
 }
@@ -226,6 +235,10 @@ async function periodic(
     await agent.write(process, flag.restore.address, flag.restore.bytes);
     if (held === undefined) await agent.thaw(process);
   }
+}
+
+function isTimeout(error: unknown): boolean {
+  return timedOut(error) || (error instanceof GodwitError && error.code === "TIMEOUT");
 }
 
 function timedOut(error: unknown): boolean {

@@ -40,7 +40,11 @@ export interface HoldOptions {
 
 /** More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. */
 const holdMs = 10_000;
-/** QEMU stops the VM within some ms once it is allowed to; applications that go on before that only write a little more. */
+/**
+ * QEMU looks at its limits ten times a second, and then stops the VM within some ms. Applications that go on before that only
+ * write a little more.
+ */
+const judgeMs = 100;
 const stopMsMax = 40;
 const library = "libjvm.so";
 const jvmsMax = 64;
@@ -191,20 +195,20 @@ export class AssistSession implements AsyncDisposable {
     const held = await Promise.all(this.jvms.map((jvm) => holdJvm(this.agent, jvm, options)));
     await this.agent.extend(holdMs);
     const applicationsHeldMs = clock.nowMs();
-    const applications = await this.#holdApplications(untilMs);
+    const applications = await this.#holdApplications(held, untilMs);
     given.held(await this.#deadFrames(held, applications));
+    const allowedAtMs = clock.nowMs();
     const scrubStartMs = clock.nowMs();
     let scrubbedPages = 0;
     for (const { jvm, heap } of held) {
       scrubbedPages += (await this.agent.scrub(jvm.process, heap.dead)).zeroedPages;
     }
-    for (const { process, areas } of applications) {
-      scrubbedPages += (await this.agent.scrub(process, areas)).zeroedPages;
-    }
+    for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
     const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
-    await this.agent.extend(stopMsMax);
+    const judgedMs = Math.max(0, allowedAtMs + judgeMs - endMs);
+    await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
     return {
       waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),
       readyMs,
@@ -251,25 +255,45 @@ export class AssistSession implements AsyncDisposable {
    * What counts is what a program says once it stands still: until then it may have withdrawn what it needs, or have lost its
    * connection, heard nothing more, and gone on.
    */
-  async #holdApplications(untilMs: number): Promise<ApplicationParticipant[]> {
+  async #holdApplications(
+    jvms: readonly HeldJvm[],
+    untilMs: number,
+  ): Promise<ApplicationParticipant[]> {
     if (!this.hasApplications) return [];
     await this.#refreshApplications();
     const timeoutMs = Math.max(100, untilMs - this.#clock.nowMs());
+    // A Java program may have declared memory of its own as well.
+    const isHeldJvm = ({ process }: ApplicationParticipant): boolean =>
+      jvms.some(({ jvm }) => jvm.process.pid === process.pid);
     const held: ApplicationParticipant[] = [];
     for (const application of this.#applications) {
-      if (!application.isReady || application.areas.length === 0) continue;
+      const { process, isReady, areas } = application;
+      if (!isReady || areas.length === 0) continue;
       try {
-        await this.agent.hold(application.process, { timeoutMs, holdMs }, this.#holding.signal);
+        const wait = { timeoutMs, holdMs };
+        if (!isHeldJvm(application)) await this.agent.hold(process, wait, this.#holding.signal);
         held.push(application);
       } catch (error) {
-        // It has just ended.
-        if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
+        // It has ended, or somebody stopped or traces it: its areas travel.
+        if (!isAgentsRefusal(error)) throw error;
       }
     }
     await this.#refreshApplications();
-    const changed = held.filter(({ isReady }) => !isReady);
-    for (const { process } of changed) await this.agent.thaw(process);
+    for (const application of held) {
+      if (application.isReady || isHeldJvm(application)) continue;
+      await this.agent.thaw(application.process);
+    }
     return held.filter(({ isReady, areas }) => isReady && areas.length > 0);
+  }
+
+  /** What the agent will not zero, because it is no longer what it was declared to be, travels. */
+  async #scrubAreas({ process, areas }: ApplicationParticipant): Promise<number> {
+    try {
+      return (await this.agent.scrub(process, areas)).zeroedPages;
+    } catch (error) {
+      if (!isAgentsRefusal(error)) throw error;
+      return 0;
+    }
   }
 
   /** Lets everything go: the VM stays. Does nothing when nothing was begun. */
@@ -294,6 +318,10 @@ export class AssistSession implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.agent[Symbol.asyncDispose]();
   }
+}
+
+function isAgentsRefusal(error: unknown): boolean {
+  return error instanceof GodwitError && error.code === "AGENT_FAILED";
 }
 
 function isAboutTheProcess({ code, details }: GodwitError): boolean {

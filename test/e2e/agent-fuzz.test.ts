@@ -10,7 +10,7 @@ import { Prng } from "../../src/base/index.ts";
 import { type GoldenFrame, goldenFrames } from "../golden/agent/load.ts";
 import { Agent, pageBytes, Prey, RawPort, skipAgent, wait } from "./agent-harness.ts";
 
-const seed = Number(process.env["SEED"] ?? Date.now() % 2 ** 32);
+const seed = Number(process.env["GODWIT_SEED"] ?? Date.now() % 2 ** 32);
 const seconds = Number(process.env["SECONDS"] ?? 4);
 /** They would disturb the machine. */
 const leftOut: readonly number[] = [AgentType.dropCaches, AgentType.freeMemory];

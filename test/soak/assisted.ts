@@ -54,6 +54,12 @@ for (const variant of values.variants.split(",")) {
   }
 }
 
+/** With --json standard output has one object, at the end. */
+function tell(line: string): void {
+  if (values.json) console.error(line);
+  else console.log(line);
+}
+
 interface Tally {
   passed: number;
   used: number;
@@ -74,14 +80,15 @@ for (const [index, guest] of guests.entries()) {
       vm = await migrateOnce(harness, vm, i, gc as MigrateOptions["gc"]);
     } catch (error) {
       all.failed++;
-      console.log(`FAILED ${guest.name} ${i + 1} gc ${gc}: ${String(error)}`);
-      break;
+      tell(`FAILED ${guest.name} ${i + 1} gc ${gc}: ${String(error)}`);
+      await harness.end(vm);
+      vm = await javaGuest(harness, guest);
     }
   }
 }
 const { passed, used, failed } = all;
 if (values.json) console.log(JSON.stringify({ ...all, seed: values.seed }));
-console.log(`${passed} passed (${used} with applications held), ${failed} failed`);
+tell(`${passed} passed (${used} with applications held), ${failed} failed`);
 process.exitCode = failed > 0 ? 1 : 0;
 
 async function migrateOnce(
@@ -109,7 +116,7 @@ async function migrateOnce(
   await harness.ticks(there, 6, 40_000);
   all.passed++;
   if (report.assist?.state === "used") all.used++;
-  console.log(`ok ${vm.definition.name} ${index + 1} gc ${gc}: ${textOf(outcome)}`);
+  tell(`ok ${vm.definition.name} ${index + 1} gc ${gc}: ${textOf(outcome)}`);
   if (values.report) {
     console.log(run.source.said.map((line) => `   ${line}`).join("\n"));
     console.log(JSON.stringify(report, undefined, 1));

@@ -117,7 +117,10 @@ export class Assistance {
 
   /** Whether there is an agent at all: a matter of milliseconds. */
   async look(qmp: QmpClient, pid: number | undefined): Promise<boolean> {
-    if (this.#state === "off") return false;
+    if (this.#state === "off") {
+      if (this.#options.dropCaches) this.#say("the page cache stays: that needs assistance");
+      return false;
+    }
     try {
       const port = await findAgentPort(qmp, pid);
       if (port === undefined) this.#unused("the VM has no port for an agent");
@@ -349,7 +352,10 @@ export class Assistance {
     return report;
   }
 
-  /** Goes on without: nothing is left out any more. `unused`: it would not have paid. */
+  /**
+   * Goes on without: nothing is left out any more. `unused`: it would not have paid. Fails with ASSIST_REQUIRED, when all is
+   * let go, if it is not to go on without.
+   */
   async giveUp(state: "failed" | "unused", text: string): Promise<void> {
     if (!this.isActive && !this.isLooking) return;
     this.#state = state;
@@ -357,6 +363,7 @@ export class Assistance {
     this.#say(`assistance is given up: ${text}`);
     this.#skip.clearHints();
     await this.#leave();
+    if (this.#options.assist === "require") this.assertActive();
   }
 
   /** The VM stays here: whatever is held goes on. */
