@@ -65,7 +65,9 @@ export async function holdJvm(
     const heap = await jvm.snapshot();
     const promotedBytes = Math.max(0, heap.oldUsedBytes - before.oldUsedBytes);
     const late = clock.nowMs() + betweenAttemptsMs > options.untilMs || attempt === attemptsMax;
-    const settled = heap.settled && (promotedBytes <= promotedBytesMax || how === "none");
+    // Survivors of a collection travel while the application stands still; the longer they live, the sooner they are promoted.
+    const livingBytes = promotedBytes + heap.survivorUsedBytes;
+    const settled = heap.settled && (livingBytes <= promotedBytesMax || how === "none");
     const good = !heap.active && (settled || late);
     if (good) {
       return {

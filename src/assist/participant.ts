@@ -1,4 +1,5 @@
 /** A process in the guest that takes part: what it declares disposable now, and what of that is dead once it is held. */
+import { GodwitError } from "../base/index.ts";
 import type { AgentClient, AgentProcess, FrameRuns } from "./agent/index.ts";
 import type { MemoryRange } from "./ranges.ts";
 
@@ -26,9 +27,13 @@ export class ParticipantFrames {
     this.participant = participant;
   }
 
-  /** Answers whether anything changed. */
-  async refresh(): Promise<boolean> {
+  /** Answers whether anything changed. Fails with ASSIST_UNSUPPORTED when more is declared than there can be. */
+  async refresh(bytesMax: number): Promise<boolean> {
     const ranges = await this.participant.disposable();
+    const bytes = ranges.reduce((sum, range) => sum + range.bytes, 0);
+    if (bytes > bytesMax) {
+      throw new GodwitError("ASSIST_UNSUPPORTED", "it declares more memory than the guest has");
+    }
     if (ranges.length === 0) {
       const changed = this.runs !== undefined;
       this.runs = undefined;

@@ -21,6 +21,10 @@ export interface AssistOptions {
   readonly clock: Clock;
   /** For the agent to answer at all. */
   readonly timeoutMs: number;
+  /** Of the guest: nobody can have more of it. */
+  readonly memoryBytes: number;
+  /** Closes the port, at any time. */
+  readonly signal: AbortSignal;
 }
 
 /** Frames that hold disposable memory now. */
@@ -35,7 +39,8 @@ export interface HoldOptions {
   readonly linkBytesPerMs: number;
   readonly promotedBytesMax: number;
   /** All stand still; what is left is to zero their memory, which lies in these frames. */
-  held(dead: readonly DisposableFrames[]): void;
+  /** Resolves when what lives on has travelled: until then they are not to go on. */
+  held(dead: readonly DisposableFrames[]): Promise<void>;
 }
 
 /** More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. */
@@ -47,13 +52,20 @@ const holdMs = 10_000;
 const judgeMs = 100;
 const stopMsMax = 40;
 const library = "libjvm.so";
-const jvmsMax = 64;
+/** The agent holds at most 32 processes at once. */
+const jvmsMax = 16;
+const applicationsHeldMax = 16;
+/** Virtual memory that a guest's processes may declare, in sizes of its memory: each page can be mapped more than once. */
+const declaredShareMax = 2;
 /** The share of the time limit that registered programs get to answer; the rest is for collections. */
 const readyShare = 0.5;
 
 export class AssistSession implements AsyncDisposable {
   readonly agent: AgentClient;
   readonly #clock: Clock;
+  readonly #memoryBytes: number;
+  /** Programs that were found to be unusable, by pid. */
+  readonly #refused = new Set<number>();
   readonly #holding = new AbortController();
   #participants: ParticipantFrames[] = [];
   #unsupported: ParticipantReport[] = [];
@@ -61,17 +73,23 @@ export class AssistSession implements AsyncDisposable {
   #pending = false;
   #began = false;
 
-  private constructor(agent: AgentClient, clock: Clock) {
+  private constructor(agent: AgentClient, clock: Clock, memoryBytes: number) {
     this.agent = agent;
     this.#clock = clock;
+    this.#memoryBytes = memoryBytes;
   }
 
   /** Connects and looks who is there. Fails with AGENT_*. */
-  static async open(path: string, { clock, timeoutMs }: AssistOptions): Promise<AssistSession> {
-    const agent = await AgentClient.connect(path, { clock, timeoutMs });
-    const session = new AssistSession(agent, clock);
+  static async open(path: string, options: AssistOptions): Promise<AssistSession> {
+    const { clock, timeoutMs, signal, memoryBytes } = options;
+    const agent = await AgentClient.connect(path, { clock, timeoutMs, signal });
+    const session = new AssistSession(agent, clock, memoryBytes);
+    const close = (): void => void agent[Symbol.asyncDispose]();
+    signal.addEventListener("abort", close, { once: true });
     try {
       await session.#find();
+      signal.removeEventListener("abort", close);
+      signal.addEventListener("abort", () => session.#holding.abort(), { once: true });
       return session;
     } catch (error) {
       await agent[Symbol.asyncDispose]();
@@ -98,8 +116,12 @@ export class AssistSession implements AsyncDisposable {
 
   async #find(): Promise<void> {
     const processes = await this.agent.processes(library);
-    const opened = await Promise.all(processes.slice(0, jvmsMax).map((one) => this.#openJvm(one)));
-    const all: Participant[] = opened.filter((one) => one !== undefined);
+    const all: Participant[] = [];
+    // One after the other: each may take some MiB of memory here while it is looked at.
+    for (const process of processes.slice(0, jvmsMax)) {
+      const jvm = await this.#openJvm(process);
+      if (jvm !== undefined) all.push(jvm);
+    }
     this.#participants = all.map((one) => new ParticipantFrames(this.agent, one));
     await this.#refreshApplications();
   }
@@ -138,6 +160,7 @@ export class AssistSession implements AsyncDisposable {
   async #refreshApplications(): Promise<void> {
     const connections = await this.agent.applications();
     for (const connection of connections) {
+      if (this.#refused.has(connection.pid)) continue;
       if (this.#applications.some((one) => one.owns(connection))) continue;
       const participant = new ApplicationParticipant(connection);
       this.#participants.push(new ParticipantFrames(this.agent, participant));
@@ -150,7 +173,7 @@ export class AssistSession implements AsyncDisposable {
   /** A process that ended, or whose heap can no longer be read, takes part no more: the others do. */
   async #refreshOne(one: ParticipantFrames): Promise<boolean> {
     try {
-      return await one.refresh();
+      return await one.refresh(this.#memoryBytes * declaredShareMax);
     } catch (error) {
       if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
       this.#leave(one, error.message);
@@ -160,6 +183,8 @@ export class AssistSession implements AsyncDisposable {
 
   #leave(one: ParticipantFrames, unsupported: string): void {
     const { kind, name, process } = one.participant;
+    if (this.#refused.has(process.pid)) return;
+    this.#refused.add(process.pid);
     this.#unsupported.push({ kind, pid: process.pid, name, unsupported });
     this.#participants = this.#participants.filter((other) => other !== one);
   }
@@ -196,7 +221,9 @@ export class AssistSession implements AsyncDisposable {
     await this.agent.extend(holdMs);
     const applicationsHeldMs = clock.nowMs();
     const applications = await this.#holdApplications(held, untilMs);
-    given.held(await this.#deadFrames(held, applications));
+    const travelling = given.held(await this.#deadFrames(held, applications));
+    // Looked at below.
+    travelling.catch(() => {});
     const allowedAtMs = clock.nowMs();
     const scrubStartMs = clock.nowMs();
     let scrubbedPages = 0;
@@ -204,6 +231,8 @@ export class AssistSession implements AsyncDisposable {
       scrubbedPages += (await this.agent.scrub(jvm.process, heap.dead)).zeroedPages;
     }
     for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
+    const scrubbedMs = clock.nowMs();
+    await travelling;
     const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
@@ -214,7 +243,7 @@ export class AssistSession implements AsyncDisposable {
       readyMs,
       gcMs: Math.max(0, ...held.map((one) => one.gcMs)),
       freezeMs: Math.max(0, ...held.map((one) => one.freezeMs)),
-      scrubMs: endMs - scrubStartMs,
+      scrubMs: scrubbedMs - scrubStartMs,
       standstillMs: endMs - standstillMs(held, applicationsHeldMs),
       scrubbedPages,
       promotedBytes: held.reduce((sum, one) => sum + one.promotedBytes, 0),
@@ -268,7 +297,7 @@ export class AssistSession implements AsyncDisposable {
     const held: ApplicationParticipant[] = [];
     for (const application of this.#applications) {
       const { process, isReady, areas } = application;
-      if (!isReady || areas.length === 0) continue;
+      if (!isReady || areas.length === 0 || held.length >= applicationsHeldMax) continue;
       try {
         const wait = { timeoutMs, holdMs };
         if (!isHeldJvm(application)) await this.agent.hold(process, wait, this.#holding.signal);

@@ -150,6 +150,7 @@ export class AgentClient implements AsyncDisposable {
       const body = encode.encodeFrames(process, pieces, digest);
       const reply = await this.#port.call("frames", AgentType.frames, body);
       const { runs } = decode.decodeFrames(reply, digest);
+      if (runs !== undefined) expectPages(runs, pieces);
       if (runs === undefined && batches.length === 1) return undefined;
       parts.push(runs ?? (before as FramePart));
     }
@@ -318,4 +319,11 @@ function withDefaults(options: AgentClientOptions): AgentPortOptions {
 async function all<T>(promises: readonly Promise<T>[]): Promise<T[]> {
   await Promise.allSettled(promises);
   return await Promise.all(promises);
+}
+
+/** More pages than were asked for are a lie, and would cost time for each. */
+function expectPages(runs: FramePart, pieces: readonly MemoryRange[]): void {
+  const asked = pieces.reduce((sum, { bytes }) => sum + Math.ceil(bytes / 4096), 0);
+  if (runs.presentPages + runs.absentPages <= asked) return;
+  throw new GodwitError("AGENT_FAILED", `frames: more than the ${asked} pages asked for`);
 }

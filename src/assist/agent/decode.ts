@@ -254,12 +254,17 @@ export function decodeText(body: Buffer): string {
   return body.toString("utf8");
 }
 
+/** The agent's own bounds. */
+const applicationCountMax = 64;
+const areaCountMax = 1024;
+
 export function decodeApplications(body: Buffer): AgentApplication[] {
   const found: (AgentApplication & { readonly areas: MemoryRange[] })[] = [];
   for (const line of linesOf(body)) {
     const app = /^app (\d+) (\d+) (idle|begun|preparing|ready) (.*)$/.exec(line);
     const area = /^area (0x[0-9a-f]+) (0x[0-9a-f]+)$/.exec(line);
     if (app !== null) {
+      if (found.length >= applicationCountMax) throw malformed("applications: too many");
       const [, pid = "", startTimeTicks = "", state = "idle", name = ""] = app;
       found.push({
         pid: toCount(pid),
@@ -269,6 +274,8 @@ export function decodeApplications(body: Buffer): AgentApplication[] {
         areas: [],
       });
     } else if (area !== null && found.length > 0) {
+      if ((found.at(-1)?.areas.length ?? 0) >= areaCountMax)
+        throw malformed("applications: too many areas");
       const [, address = "", bytes = ""] = area;
       found.at(-1)?.areas.push({ address: toCount(address), bytes: toCount(bytes) });
     } else throw malformed(`applications: ${excerpt(line)}`);

@@ -65,6 +65,7 @@ const deadlines = {
 const progressEveryMs = 200;
 /** The guest's agent answers within milliseconds; it must not keep the source waiting for word that the VM runs. */
 const thawMsMax = 1_000;
+const findPortMs = 1_000;
 
 export class DestinationSession {
   readonly #job: ReceiveJob;
@@ -208,7 +209,13 @@ export class DestinationSession {
     await this.#qemu?.awaitLoaded();
     this.#pump.release();
     this.#loadedWallMs = this.#clock.wallMs();
-    this.#agentPort = this.#findAgentPort();
+    // Nobody may have to wait for this, nor fail of it: a VM that is handed over is started.
+    this.#agentPort = withDeadline(
+      this.#clock,
+      findPortMs,
+      "finding the agent's port",
+      this.#findAgentPort(),
+    ).catch(() => undefined);
     this.#dispatch({ type: "qemu-loaded" });
   }
 
@@ -337,10 +344,11 @@ export class DestinationSession {
     try {
       if (thaw === undefined) throw new GodwitError("AGENT_UNREACHABLE", "its port was not found");
       await withDeadline(this.#clock, thawMsMax, "letting applications go", thaw());
-      this.#thawMs = this.#clock.nowMs() - startMs;
     } catch (error) {
       const { message } = toErrorRecord(error);
       this.#host.say(`the agent in the guest has to let applications go by itself: ${message}`);
+    } finally {
+      this.#thawMs = this.#clock.nowMs() - startMs;
     }
   }
 

@@ -15,7 +15,7 @@ import {
   predict,
   type Prediction,
 } from "../../assist/index.ts";
-import { type Clock, sleep } from "../../io/index.ts";
+import { type Clock, sleep, withDeadline } from "../../io/index.ts";
 import { findAgentPort, parsePhysicalMap, type PhysicalMap } from "../../qemu/memory/index.ts";
 import type { QmpClient } from "../../qemu/qmp/index.ts";
 import type { RamBlock } from "../../qemu/stream/index.ts";
@@ -56,6 +56,8 @@ const zeroRecordBytes = 9;
 /** Of the guest's free memory, when the rest is zeroed: its kernel goes on living. */
 const keepFreeMebibytes = 48;
 const absentPagesMin = 256;
+/** Of all applications together. */
+const refreshMs = 3_000;
 
 interface Dirtied {
   readonly bytes: number;
@@ -74,7 +76,9 @@ export class Assistance {
   #map: PhysicalMap | undefined;
   #blocks: ReadonlyMap<string, RamBlock> | undefined;
   #frames: readonly DisposableFrames[] = [];
-  #refreshing = false;
+  readonly #aborting = new AbortController();
+  #beginning: Promise<void> = Promise.resolve();
+  #refreshing: Promise<void> | undefined;
   #holding = false;
   #state: AssistState | "looking";
   #text: string;
@@ -138,16 +142,22 @@ export class Assistance {
   }
 
   /** Asks the agent, and decides whether its help pays: some tenths of a second. Never fails. */
-  async begin(qmp: QmpClient): Promise<void> {
+  begin(qmp: QmpClient, memoryBytes: number): Promise<void> {
+    this.#beginning = this.#beginWithin(qmp, memoryBytes);
+    return this.#beginning;
+  }
+
+  async #beginWithin(qmp: QmpClient, memoryBytes: number): Promise<void> {
     const limitMs = beginMs + (this.#options.dropCaches ? dropCachesMs : 0);
-    const stop = this.#clock.after(limitMs, () => void this.#closeSession());
+    const stop = this.#clock.after(limitMs, () => this.#aborting.abort());
     try {
-      await this.#begin(qmp);
+      await this.#begin(qmp, memoryBytes);
     } catch (error) {
       this.#unused(toErrorRecord(error).message);
     } finally {
       stop();
     }
+    if (this.isLooking) this.#unused("the guest had no time to answer");
     if (!this.isActive) await this.#leave();
   }
 
@@ -157,12 +167,13 @@ export class Assistance {
     await this.#closeSession();
   }
 
-  async #begin(qmp: QmpClient): Promise<void> {
+  async #begin(qmp: QmpClient, memoryBytes: number): Promise<void> {
     const clock = this.#clock;
-    const options = { clock, timeoutMs: answerMs };
+    const { signal } = this.#aborting;
+    const options = { clock, timeoutMs: answerMs, memoryBytes, signal };
     const session = await AssistSession.open(this.#portPath, options);
     this.#session = session;
-    if (!this.isLooking) return;
+    if (!this.isLooking || signal.aborted) return;
     if (this.#options.dropCaches) await this.#dropCaches(session);
     await session.begin();
     if (session.participants.length === 0) return this.#unused(noParticipants(session));
@@ -173,7 +184,7 @@ export class Assistance {
     const waitMs = startMs + lookMs - clock.nowMs();
     if (session.jvms.length > 0 && waitMs > 0) await sleep(clock, waitMs);
     this.#frames = (await session.refresh()) ?? this.#frames;
-    if (!this.isLooking) return;
+    if (!this.isLooking || signal.aborted) return;
     this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
     const { saves, text } = this.#prediction;
     // A program that has registered may have given something up when it was told of the migration.
@@ -268,16 +279,19 @@ export class Assistance {
   /** Asks the guest what is disposable now. Fails when it does not answer. */
   async refresh(): Promise<void> {
     const session = this.#session;
-    if (!this.isActive || session === undefined || this.#refreshing) return;
-    this.#refreshing = true;
-    try {
-      const frames = await session.refresh();
-      if (frames === undefined || !this.isActive || this.#holding) return;
-      this.#frames = frames;
-      this.#applyHints(frames);
-    } finally {
-      this.#refreshing = false;
-    }
+    if (!this.isActive || session === undefined || this.#holding) return;
+    this.#refreshing ??= this.#refresh(session).finally(() => {
+      this.#refreshing = undefined;
+    });
+    await this.#refreshing;
+  }
+
+  async #refresh(session: AssistSession): Promise<void> {
+    const what = "asking what is disposable";
+    const frames = await withDeadline(this.#clock, refreshMs, what, session.refresh());
+    if (frames === undefined || !this.isActive || this.#holding) return;
+    this.#frames = frames;
+    this.#applyHints(frames);
   }
 
   /**
@@ -304,7 +318,7 @@ export class Assistance {
    */
   reconsider(round: Round, bytesPerMs: number): string | undefined {
     const session = this.#session;
-    if (!this.isActive || session === undefined) return undefined;
+    if (!this.isActive || session === undefined || this.#holding) return undefined;
     if (this.#options.assist === "require" || session.hasApplications) return undefined;
     if (bytesPerMs <= 0) return undefined;
     // What the first round found dirty, less what applications may have written of their own.
@@ -328,9 +342,10 @@ export class Assistance {
    * Holds the applications and has their disposable memory zeroed: from then on nothing is left out. Fails after having let
    * them go.
    */
-  async hold(bytesPerMs: number, held: () => void): Promise<HoldReport> {
+  async hold(bytesPerMs: number, held: () => Promise<void>): Promise<HoldReport> {
     const session = this.#session as AssistSession;
     this.#holding = true;
+    await this.#refreshing?.catch(() => {});
     const { gc, assistTimeoutMs, downtimeLimitMs } = this.#options;
     const linkBytesPerMs = this.#linkBytesPerMs(bytesPerMs > 0 ? bytesPerMs : undefined);
     const report = await session.hold({
@@ -338,12 +353,14 @@ export class Assistance {
       held: (dead) => {
         // What lives in a young generation after all can travel while the rest is zeroed.
         if (this.isActive) this.#applyHints(dead);
-        held();
+        return held();
       },
       timeoutMs: assistTimeoutMs,
       linkBytesPerMs,
       promotedBytesMax: Math.max(4 << 20, (linkBytesPerMs * downtimeLimitMs) / 4),
     });
+    // Given up meanwhile.
+    if (!this.isActive) throw new GodwitError("CANCELLED", "applications are held no more");
     this.#held = report;
     this.#heldAtMs = this.#clock.nowMs();
     this.#state = "used";
@@ -358,19 +375,25 @@ export class Assistance {
    */
   async giveUp(state: "failed" | "unused", text: string): Promise<void> {
     if (!this.isActive && !this.isLooking) return;
+    this.#aborting.abort();
     this.#state = state;
     this.#text = text;
     this.#say(`assistance is given up: ${text}`);
     this.#skip.clearHints();
+    await this.#beginning;
     await this.#leave();
     if (this.#options.assist === "require") this.assertActive();
   }
 
   /** The VM stays here: whatever is held goes on. */
   async release(): Promise<void> {
+    this.#aborting.abort();
     const session = this.#session;
     if (session === undefined) return;
-    if (this.isHeld || this.isActive) this.#state = "failed";
+    if (this.isHeld || this.isActive) {
+      this.#state = "failed";
+      this.#text = "the VM stays";
+    }
     await session.release().catch((error: unknown) => {
       this.#say(
         `the agent in the guest lets applications go by itself: ${toErrorRecord(error).message}`,

@@ -18,6 +18,8 @@ import type { SourceQemu } from "./qemu.ts";
 const roundMsMin = 250;
 /** With more pages than this that travel after all, they are sent while the VM runs. */
 const owedPagesMax = 256;
+/** How often what is owed is sent before applications are held all the same. */
+const settlingsMax = 4;
 /** Between two looks at what is disposable, as long as it grows. */
 const hintsMs = 400;
 
@@ -76,7 +78,8 @@ export class AssistedRounds {
     const { assistance, clock, pump } = this.#options;
     const waitMs = roundMsMin - (startMs - this.#passStartMs);
     this.#passStartMs = startMs;
-    if (!assistance.isActive || waitMs <= 0) return;
+    const isEarly = this.#options.phase() === "rounds" || this.#options.phase() === "preparing";
+    if (!assistance.isActive || waitMs <= 0 || !isEarly) return;
     pump.hold("round");
     clock.after(waitMs, () => pump.unhold("round"));
   }
@@ -89,6 +92,7 @@ export class AssistedRounds {
     } catch (error) {
       return await this.#withdraw("failed", toErrorRecord(error).message);
     }
+    if (!assistance.isActive) return;
     await pump.sendBlank();
     if (skip.owedCount >= owedPagesMax) await pump.sendOwed();
   }
@@ -114,16 +118,16 @@ export class AssistedRounds {
 
   /** Answers whether applications are held, or none take part; false: they were given up, and rounds go on without. */
   async prepare(bytesPerMs: number): Promise<boolean> {
-    const { assistance, pump, say, start } = this.#options;
+    const { assistance, pump, say } = this.#options;
     if (assistance.isLooking) {
       await assistance.giveUp("unused", "the migration was quicker than the guest's answers");
     }
     if (!assistance.isActive) return true;
     try {
-      const held = await assistance.hold(bytesPerMs, () => {
+      await this.#settle();
+      const held = await assistance.hold(bytesPerMs, async () => {
         pump.unhold("round");
-        start(this.#allowToEnd());
-        start(pump.sendOwed());
+        await Promise.all([this.#allowToEnd(), pump.sendOwed()]);
       });
       say(heldText(held));
       return true;
@@ -133,20 +137,46 @@ export class AssistedRounds {
     }
   }
 
+  /** What has come to live on, such as promoted objects, travels while the applications still work. */
+  async #settle(): Promise<void> {
+    const { assistance, pump, skip } = this.#options;
+    for (let i = 0; i < settlingsMax; i++) {
+      await assistance.refresh();
+      if (skip.owedCount < owedPagesMax) return;
+      await pump.sendOwed();
+    }
+  }
+
   /** While memory is zeroed QEMU gets to know that it may stop the VM: it looks at its limits ten times a second only. */
   async #allowToEnd(): Promise<void> {
     const { phase, qemu } = this.#options;
     if (phase() === "preparing") await qemu()?.forceSwitchover();
   }
 
-  /** On without applications' help: what was left out for them follows, and QEMU may end by itself again. */
+  /** The time to prepare has passed. */
+  async giveUp(text: string): Promise<void> {
+    await this.#withdraw("failed", text);
+  }
+
+  /**
+   * On without applications' help: what was left out for them follows while the VM runs, and QEMU may end by itself again. Not
+   * waited for: it can take long.
+   */
   async #withdraw(state: "failed" | "unused", text: string): Promise<void> {
-    const { assistance, pump, qemu } = this.#options;
+    const { assistance, pump, start } = this.#options;
     if (!assistance.isActive) return;
-    await assistance.giveUp(state, text);
+    const letGo = assistance.giveUp(state, text);
     pump.unhold("round");
+    start(this.#goOnPlain());
+    await letGo;
+  }
+
+  async #goOnPlain(): Promise<void> {
+    const { phase, pump, qemu } = this.#options;
+    // A switch-over may have been ordered meanwhile.
+    const early: readonly SourcePhase[] = ["setup", "rounds", "preparing"];
+    if (early.includes(phase())) await qemu()?.iterate();
     await pump.sendOwed();
-    await qemu()?.iterate();
     pump.allowSwitchover();
   }
 }

@@ -332,10 +332,21 @@ test("the timeout switches over, once, when it was told to", () => {
   assert.equal(again.state.phase, "preparing");
 });
 
-test("applications that do not answer are not waited for", () => {
+test("applications that do not answer in time are let go, and rounds go on without them", () => {
   const preparing = stateIn("preparing");
-  const step = stepSource(preparing, { type: "deadline", name: "prepare" });
-  assert.ok(types(step.effects).includes("force-switchover"));
+  const { state, effects } = stepSource(preparing, { type: "deadline", name: "prepare" });
+  assert.equal(state.phase, "rounds");
+  assert.deepEqual(types(effects), ["give-up", "clear-deadline prepare"]);
+});
+
+test("the time for the whole passes while applications get ready: after that nothing is waited for", () => {
+  const preparing = stateIn("preparing", { options: { ...options, timeoutAction: "switch-over" } });
+  const overdue = stepSource(preparing, { type: "deadline", name: "total" });
+  assert.equal(overdue.state.phase, "preparing");
+  const { state, effects } = stepSource(overdue.state, { type: "deadline", name: "prepare" });
+  assert.equal(state.phase, "switchover");
+  assert.equal(effects[0]?.type, "give-up");
+  assert.ok(types(effects).includes("force-switchover"));
 });
 
 test("a VM that is not seen to run again is said to be so", () => {

@@ -119,6 +119,8 @@ export type SourceEffect =
   | { readonly type: "say"; readonly text: string }
   /** Asks applications to get ready (assistance); answers `prepared`, at once when there are none. */
   | { readonly type: "prepare" }
+  /** They have not answered in time: all of them are let go. */
+  | { readonly type: "give-up" }
   /** QEMU may stop the VM by itself as soon as at most `restBytes` are left; 0: only when nothing is. */
   | { readonly type: "arm"; readonly restBytes: number }
   | { readonly type: "force-switchover" }
@@ -284,9 +286,13 @@ function prepare(state: SourceState, before: readonly SourceEffect[]): SourceSte
 }
 
 /** What the planner learned was about rounds with applications' help. */
-function unprepared(state: SourceState): SourceStep {
-  if (state.overdue) return switchOver(state);
+function unprepared(state: SourceState, before: readonly SourceEffect[] = []): SourceStep {
+  if (state.overdue) {
+    const step = switchOver(state);
+    return { state: step.state, effects: [...before, ...step.effects] };
+  }
   return move({ ...state, planner: new RoundPlanner(state.options) }, "rounds", [
+    ...before,
     { type: "clear-deadline", name: "prepare" },
   ]);
 }
@@ -340,7 +346,7 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
     case "setup":
       return phase === "setup" ? timeout(state, name, options.setupMs) : stay(state);
     case "prepare":
-      return phase === "preparing" ? switchOver(state) : stay(state);
+      return phase === "preparing" ? unprepared(state, [{ type: "give-up" }]) : stay(state);
     case "switchover":
       if (phase !== "switchover" && phase !== "verifying") return stay(state);
       return timeout(state, name, options.switchoverMs);
@@ -348,6 +354,7 @@ function deadline(state: SourceState, name: SourceDeadline): SourceStep {
       if (options.timeoutAction === "cancel" || phase === "setup") {
         return timeout(state, name, options.timeoutMs);
       }
+      if (phase === "preparing") return stay({ ...state, overdue: true });
       if (phase !== "rounds") return stay(state);
       return prepare({ ...state, overdue: true }, [
         { type: "say", text: "the timeout passed: switching over now" },

@@ -80,6 +80,8 @@ export class SourcePump implements StreamSink {
 
   pageCount = 0;
   zeroCount = 0;
+  /** QEMU waits for `allowSwitchover`. Without the capability it would take that word for an error. */
+  isGated = false;
   /** Left out before, and read from the guest's memory since. */
   staleFetchedCount = 0;
   /** What the codec saved. */
@@ -155,7 +157,7 @@ export class SourcePump implements StreamSink {
 
   /** With capability `switchover-ack` QEMU does not stop the VM before it was told this, whatever its limits say. */
   allowSwitchover(): void {
-    if (this.#mayStop) return;
+    if (this.#mayStop || !this.isGated) return;
     this.#mayStop = true;
     this.#socket?.write(switchoverAck);
   }
@@ -322,6 +324,7 @@ export class SourcePump implements StreamSink {
   async sendBlank(): Promise<void> {
     if (this.#skip === undefined || this.#ramEnded || this.#stopped) return;
     for (const { block, pages } of this.#skip.takeBlank(blankBatchPages)) {
+      if (this.#ramEnded || this.#stopped) return;
       const body = Buffer.allocUnsafeSlow(pages.length * zeroRecordBytes);
       const view = new DataView(body.buffer, body.byteOffset, body.byteLength);
       for (const [i, page] of pages.entries()) writeZeroRecord(view, i * zeroRecordBytes, page);

@@ -26,6 +26,8 @@ const unwanted: readonly MigrationCapability[] = [
   "x-ignore-shared",
   "background-snapshot",
   "mapped-ram",
+  // Only for a migration that asks for it: `gate`.
+  "switchover-ack",
 ];
 
 /**
@@ -52,6 +54,8 @@ export class SourceQemu {
   #parameters: Parameters = {};
   #hasSwitchoverBandwidth = false;
   #armedBytes = 0;
+  /** What was changed was put back: what comes late must not change it again. */
+  #restored = false;
   /** `migrate` was given: what QEMU says of a migration is about ours. */
   #began = false;
   /** Run state when the migration began: what the VM gets back, here or there. */
@@ -124,7 +128,7 @@ export class SourceQemu {
    * ms), or only when nothing is (0). Without the parameter (before 8.2) that is decided at the end of rounds only.
    */
   async arm(restBytes: number): Promise<void> {
-    if (!this.#hasSwitchoverBandwidth || restBytes === this.#armedBytes) return;
+    if (this.#restored || !this.#hasSwitchoverBandwidth || restBytes === this.#armedBytes) return;
     this.#armedBytes = restBytes;
     await this.#setParameters({
       "downtime-limit": restBytes > 0 ? 1000 : iterateDowntimeMs,
@@ -141,24 +145,25 @@ export class SourceQemu {
     const known = await this.qmp.execute("query-migrate-capabilities");
     const is = known.find((one) => one.capability === capability);
     if (is === undefined) return false;
-    if (is.state) return true;
     await this.#setCapabilities([{ capability, state: true }]);
     this.#capabilities.push({ capability, state: false });
     return true;
   }
 
   /** After `forceSwitchover`: keeps on iterating. */
-  iterate(): Promise<void> {
+  async iterate(): Promise<void> {
+    if (this.#restored) return;
     this.#armedBytes = 0;
-    return this.#setParameters({
+    await this.#setParameters({
       "downtime-limit": iterateDowntimeMs,
       ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": iterateBandwidth } : {}),
     });
   }
 
   /** QEMU completes within about 100 ms (its interval of judging), however much is left. */
-  forceSwitchover(): Promise<void> {
-    return this.#setParameters({
+  async forceSwitchover(): Promise<void> {
+    if (this.#restored) return;
+    await this.#setParameters({
       "downtime-limit": forceDowntimeMs,
       ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": forceBandwidth } : {}),
     });
@@ -190,6 +195,7 @@ export class SourceQemu {
 
   /** Puts back what `configure` changed; a second time it does nothing. */
   async restore(): Promise<void> {
+    this.#restored = true;
     await this.#setParameters(this.#parameters);
     await this.#setCapabilities(this.#capabilities);
     this.#parameters = {};

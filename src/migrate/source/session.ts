@@ -46,7 +46,8 @@ export interface SourceHost {
 const channelSlabs = { slabBytes: 2 << 20, slabCount: 2, itemBytesMax: 600 << 10 };
 const deadlines = {
   setupMs: 60_000,
-  prepareMs: 5_000,
+  /** More than letting everything go takes after `assistTimeoutMs`. */
+  prepareMs: 10_000,
   switchoverMs: 120_000,
   handoverMs: 60_000,
   abortMs: 30_000,
@@ -78,6 +79,7 @@ export class SourceSession {
   #hints: RandomHints | undefined;
   #server: Server | undefined;
   #assisting: Promise<void> = Promise.resolve();
+  #passCount = 0;
   #streamStart: Promise<void> = Promise.resolve();
   #handingOver: Promise<void> = Promise.resolve();
   #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
@@ -188,14 +190,20 @@ export class SourceSession {
 
   /** Pages can be left out only where they can be read later, and only while QEMU waits for our word to stop the VM. */
   async #lookForHelp(qmp: QmpClient): Promise<void> {
-    if (await this.#assistance.look(qmp, this.#pid)) {
+    // A guest that stands still cannot answer.
+    if (this.#qemu?.wasRunning === true && (await this.#assistance.look(qmp, this.#pid))) {
       try {
         if (this.#memory === undefined) await this.#openMemory(qmp);
-        if ((await this.#qemu?.gate()) !== true) {
+        const gated = await this.#qemu.gate();
+        if (!gated) {
           throw new GodwitError("QEMU_UNSUPPORTED", "assistance needs QEMU 8.1 or newer");
         }
+        this.#pump.isGated = true;
         // Meanwhile the destination gets ready, or the first round begins.
-        this.#assisting = this.#assistance.begin(qmp).then(() => this.#assisted.decided());
+        const memoryBytes = this.#memory?.blocks.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
+        this.#assisting = this.#assistance
+          .begin(qmp, memoryBytes ?? 0)
+          .then(() => this.#assisted.decided());
         return;
       } catch (error) {
         await this.#assistance.giveUp("failed", toErrorRecord(error).message);
@@ -307,6 +315,8 @@ export class SourceSession {
 
   async #passBegan(): Promise<void> {
     const startMs = this.#clock.nowMs();
+    this.#passCount++;
+    const pass = this.#passCount;
     this.#assisted.passBegan(startMs);
     if (this.#driver.state.phase !== "rounds" && this.#driver.state.phase !== "setup") return;
     try {
@@ -320,10 +330,13 @@ export class SourceSession {
       const assisted = this.#assistance.isActive;
       const round = assisted ? adjusted : found;
       const bytesPerMs = this.#meter.bytesPerMs(startMs);
-      if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs)))
+      if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs))) {
         return;
+      }
+      // Asking took so long that the next one has begun.
+      if (pass !== this.#passCount) return;
       this.#dispatch({ type: "round", round, bytesPerMs });
-      if (assisted) await this.#assisted.refresh();
+      if (this.#driver.state.phase === "rounds") await this.#assisted.refresh();
     } catch (error) {
       this.#failed(error);
     }
@@ -358,6 +371,8 @@ export class SourceSession {
         return this.#host.say(effect.text);
       case "prepare":
         return this.#start(this.#prepareApplications());
+      case "give-up":
+        return this.#start(this.#assisted.giveUp("the applications were not ready in time"));
       case "arm":
         return this.#start(this.#arm(effect.restBytes));
       case "force-switchover":
@@ -415,6 +430,7 @@ export class SourceSession {
 
   async #startStream(): Promise<void> {
     const { assist, dropCaches } = this.job.options;
+    // Both have limits of their own.
     if (assist === "require" || dropCaches) await this.#assisting;
     if (assist === "require") this.#assistance.assertActive();
     const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
