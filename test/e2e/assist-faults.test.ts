@@ -71,7 +71,7 @@ before(async () => {
     memory: "384M",
     young: 64,
     heap: 128,
-    program: "Alloc,live=16,rate=120",
+    program: "Alloc,live=16,rate=200",
   });
 });
 
@@ -88,7 +88,7 @@ async function begin(relay: AgentRelay, options: Partial<MigrateOptions>): Promi
   return await harness.migrate(
     vm,
     // So slow that plain pre-copy would not pay, so fast that it ends.
-    { bandwidthBytesPerSecond: 80_000_000, gc: "provoke", verify: true, ...options },
+    { bandwidthBytesPerSecond: 60_000_000, gc: "provoke", verify: true, ...options },
     undefined,
     {},
     { job: { agentPath: relay.path } },
