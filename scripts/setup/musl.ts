@@ -6,10 +6,18 @@
  *   $CACHE/musl/1.2.3/root/       what the packages brought
  *   $CACHE/musl/default -> 1.2.3
  */
-import { chmod, readFile, rm, symlink, rename, writeFile, mkdir } from "node:fs/promises";
+import { chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PrivateApt } from "./apt.ts";
-import { cacheFolder, exists, makeDirectoryAtOnce, say, withTemporaryFolder } from "./shell.ts";
+import {
+  cacheFolder,
+  exists,
+  makeDirectoryAtOnce,
+  pointLink,
+  say,
+  subfolder,
+  withTemporaryFolder,
+} from "./shell.ts";
 
 /** Always of one release, so that the same sources give the same binary on every machine. */
 const suite = "bookworm";
@@ -46,18 +54,4 @@ async function writeCompiler(made: string, final: string): Promise<void> {
   ];
   await writeFile(join(made, "musl-gcc"), script.join("\n"));
   await chmod(join(made, "musl-gcc"), 0o755);
-}
-
-/** Replaces the link in one step, so that no reader ever finds it missing. */
-async function pointLink(link: string, version: string): Promise<void> {
-  const fresh = `${link}.${process.pid}`;
-  await rm(fresh, { force: true });
-  await symlink(version, fresh);
-  await rename(fresh, link);
-}
-
-async function subfolder(parent: string, name: string): Promise<string> {
-  const path = join(parent, name);
-  await mkdir(path);
-  return path;
 }

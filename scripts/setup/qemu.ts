@@ -10,26 +10,17 @@
  *   $CACHE/qemu/10.0.13/root/                what the packages brought
  *   $CACHE/qemu/default -> 10.0.13
  */
-import {
-  chmod,
-  copyFile,
-  cp,
-  mkdir,
-  readdir,
-  readlink,
-  rename,
-  rm,
-  symlink,
-  writeFile,
-} from "node:fs/promises";
+import { chmod, copyFile, cp, mkdir, readdir, readlink, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { PrivateApt } from "./apt.ts";
 import {
   cacheFolder,
   exists,
   makeDirectoryAtOnce,
+  pointLink,
   run,
   say,
+  subfolder,
   withTemporaryFolder,
 } from "./shell.ts";
 
@@ -146,18 +137,4 @@ async function writeWrapper(made: string, final: string, program: string): Promi
   ];
   await writeFile(join(made, program), script.join("\n"));
   await chmod(join(made, program), 0o755);
-}
-
-/** Replaces the link in one step, so that no reader ever finds it missing. */
-async function pointLink(link: string, version: string): Promise<void> {
-  const fresh = `${link}.${process.pid}`;
-  await rm(fresh, { force: true });
-  await symlink(version, fresh);
-  await rename(fresh, link);
-}
-
-async function subfolder(parent: string, name: string): Promise<string> {
-  const path = join(parent, name);
-  await mkdir(path);
-  return path;
 }

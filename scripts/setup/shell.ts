@@ -3,7 +3,7 @@
  * putting a finished directory into place in one step.
  */
 import { spawn } from "node:child_process";
-import { mkdir, mkdtemp, rename, rm, stat } from "node:fs/promises";
+import { mkdir, mkdtemp, rename, rm, stat, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join } from "node:path";
 
@@ -121,4 +121,18 @@ export async function mainProgram(name: string, main: () => Promise<void>): Prom
     say(`${name}: ${text}`);
     process.exitCode = 1;
   }
+}
+
+/** Replaces the link in one step, so that no reader ever finds it missing. */
+export async function pointLink(link: string, version: string): Promise<void> {
+  const fresh = `${link}.${process.pid}`;
+  await rm(fresh, { force: true });
+  await symlink(version, fresh);
+  await rename(fresh, link);
+}
+
+export async function subfolder(parent: string, name: string): Promise<string> {
+  const path = join(parent, name);
+  await mkdir(path);
+  return path;
 }

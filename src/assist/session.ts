@@ -224,7 +224,6 @@ export class AssistSession implements AsyncDisposable {
     const travelling = given.held(await this.#deadFrames(held, applications));
     // Looked at below.
     travelling.catch(() => {});
-    const allowedAtMs = clock.nowMs();
     const scrubStartMs = clock.nowMs();
     let scrubbedPages = 0;
     for (const { jvm, heap } of held) {
@@ -236,7 +235,7 @@ export class AssistSession implements AsyncDisposable {
     const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
-    const judgedMs = Math.max(0, allowedAtMs + judgeMs - endMs);
+    const judgedMs = Math.max(0, scrubStartMs + judgeMs - endMs);
     await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
     return {
       waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),
