@@ -7,6 +7,7 @@ import { type Clock, sleep } from "../io/index.ts";
 import type { AgentClient, HoldResult } from "./agent/index.ts";
 import type { HeapSnapshot } from "./hotspot/index.ts";
 import type { JvmParticipant } from "./jvm.ts";
+import type { MemoryRange } from "./ranges.ts";
 
 export type GcWay = "auto" | "wait" | "provoke" | "none";
 /** How it came about: by itself, made to, or not at all because there was hardly anything to collect. */
@@ -23,6 +24,8 @@ export interface HoldJvmOptions {
   /** A collection that moves more than this into the old generation is not the one to stop at. */
   readonly promotedBytesMax: number;
   readonly signal: AbortSignal;
+  /** Somebody wants to know `HeldJvm.freeBefore`. */
+  readonly watchFree: boolean;
 }
 
 export interface HeldJvm {
@@ -36,6 +39,16 @@ export interface HeldJvm {
   readonly heldAtMs: number;
   readonly promotedBytes: number;
   readonly attempts: number;
+  /**
+   * What the heap had free just before the collection, and how many collections there had been by then; without a
+   * collection, or when nobody wants to know, of now. An application allocates while it is looked at: off by some ms.
+   */
+  readonly freeBefore: FreeMemory;
+}
+
+export interface FreeMemory {
+  readonly collections: number;
+  readonly ranges: readonly MemoryRange[];
 }
 
 /** With less than this in eden, sending it takes less time than a collection. */
@@ -51,6 +64,8 @@ const naturalSlack = 3;
 const attemptsMax = 4;
 /** After a collection that promoted much, the next may be provoked only when this much new data is there to die. */
 const betweenAttemptsMs = 100;
+/** How often what is free is looked at while a collection is awaited. */
+const watchMs = 25;
 
 export async function holdJvm(
   agent: AgentClient,
@@ -60,7 +75,7 @@ export async function holdJvm(
   const { clock, promotedBytesMax } = options;
   for (let attempt = 1; ; attempt++) {
     const before = await jvm.snapshot();
-    const { how, held } = await hold(agent, jvm, before, options);
+    const { how, held, free } = await collect(agent, jvm, before, options);
     const heldAtMs = clock.nowMs();
     const heap = await jvm.snapshot();
     const promotedBytes = Math.max(0, heap.oldUsedBytes - before.oldUsedBytes);
@@ -79,6 +94,7 @@ export async function holdJvm(
         heldAtMs,
         promotedBytes,
         attempts: attempt,
+        freeBefore: free ?? { collections: heap.collections, ranges: heap.dead },
       };
     }
     await agent.thaw(jvm.process);
@@ -90,9 +106,11 @@ export async function holdJvm(
 interface Hold {
   readonly how: GcHow;
   readonly held: HoldResult;
+  readonly free?: FreeMemory | undefined;
 }
 
-async function hold(
+/** Holds one right after a collection, if one can be had or is worth it. */
+export async function collect(
   agent: AgentClient,
   jvm: JvmParticipant,
   heap: HeapSnapshot,
@@ -121,7 +139,7 @@ async function hold(
       jvm.vm.collector === "g1"
         ? await periodic(agent, jvm, options)
         : await phantom(agent, jvm, options);
-    if (held !== undefined) return { how: "provoked", held };
+    if (held !== undefined) return held;
   } catch (error) {
     // Nobody allocates, so that what is in eden will hardly change either: it can be sent.
     const sendable = jvm.isIdle || heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= sendMsMax;
@@ -132,10 +150,16 @@ async function hold(
   return await natural(agent, jvm, heap, untilMs - clock.nowMs(), options);
 }
 
-function holdNow(
+/** Holds one whenever it does not collect. */
+export function holdNow(
   agent: AgentClient,
   { process, vm }: JvmParticipant,
-  { clock, untilMs, holdMs, signal }: HoldJvmOptions,
+  {
+    clock,
+    untilMs,
+    holdMs,
+    signal,
+  }: Pick<HoldJvmOptions, "clock" | "untilMs" | "holdMs" | "signal">,
 ): Promise<HoldResult> {
   const timeoutMs = Math.max(1, untilMs - clock.nowMs());
   return agent.hold(process, { activeAddress: vm.activeAddress, timeoutMs, holdMs }, signal);
@@ -143,15 +167,51 @@ function holdNow(
 
 async function natural(
   agent: AgentClient,
-  { process, vm }: JvmParticipant,
-  { collections }: HeapSnapshot,
+  jvm: JvmParticipant,
+  heap: HeapSnapshot,
   timeoutMs: number,
-  { holdMs, signal }: HoldJvmOptions,
+  { clock, holdMs, signal, watchFree }: HoldJvmOptions,
 ): Promise<Hold> {
-  const { activeAddress, counterAddress } = vm;
+  const { activeAddress, counterAddress } = jvm.vm;
+  const { collections } = heap;
   const wait = { activeAddress, counterAddress, counterValue: collections, holdMs };
   const ms = Math.max(1, timeoutMs);
-  return { how: "natural", held: await agent.hold(process, { ...wait, timeoutMs: ms }, signal) };
+  const ended = new AbortController();
+  const watched = watchFree
+    ? watch(jvm, heap, clock, ended.signal)
+    : Promise.resolve<FreeMemory | undefined>(undefined);
+  try {
+    const held = await agent.hold(jvm.process, { ...wait, timeoutMs: ms }, signal);
+    ended.abort();
+    return { how: "natural", held, free: await watched };
+  } finally {
+    ended.abort();
+    await watched;
+  }
+}
+
+/** What is free as long as no collection has come. */
+async function watch(
+  jvm: JvmParticipant,
+  heap: HeapSnapshot,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<FreeMemory> {
+  const { collections } = heap;
+  let ranges = heap.dead;
+  while (!signal.aborted) {
+    await sleep(clock, watchMs);
+    if (signal.aborted) break;
+    try {
+      const now = await jvm.snapshot();
+      if (now.collections !== collections || now.active) break;
+      ranges = now.dead;
+    } catch {
+      // Whoever waits for the collection hears of it.
+      break;
+    }
+  }
+  return { collections, ranges };
 }
 
 /** Serial, Parallel: eden is filled up with a dead array, so that the next allocation starts a collection. */
@@ -159,7 +219,7 @@ async function phantom(
   agent: AgentClient,
   jvm: JvmParticipant,
   options: HoldJvmOptions,
-): Promise<HoldResult | undefined> {
+): Promise<Hold | undefined> {
   const { process } = jvm;
   await holdNow(agent, jvm, options);
   let undo: { address: number; bytes: Uint8Array } | undefined;
@@ -177,7 +237,9 @@ async function phantom(
     await agent.thaw(process);
   }
   try {
-    return (await natural(agent, jvm, heap, phantomMs, options)).held;
+    const { held } = await natural(agent, jvm, heap, phantomMs, { ...options, watchFree: false });
+    // As it was held before: exact but for the array's header, at the beginning of what was free.
+    return { how: "provoked", held, free: { collections: heap.collections, ranges: heap.dead } };
   } catch (error) {
     if (!timedOut(error)) throw error;
     await takeBack(agent, jvm, heap, undo, options);
@@ -211,7 +273,7 @@ async function periodic(
   agent: AgentClient,
   jvm: JvmParticipant,
   options: HoldJvmOptions,
-): Promise<HoldResult | undefined> {
+): Promise<Hold | undefined> {
   const { process } = jvm;
   const flag = await jvm.vm.periodicCollection();
   if (flag === undefined) return undefined;
@@ -224,12 +286,12 @@ async function periodic(
   } finally {
     await agent.thaw(process);
   }
-  let held: HoldResult | undefined;
+  let held: Hold | undefined;
   try {
     const leftMs = options.untilMs - options.clock.nowMs();
     const waitMs = Math.min(leftMs, flag.usualDelayMs * 3 + 500);
-    held = (await natural(agent, jvm, heap, waitMs, options)).held;
-    return held;
+    held = await natural(agent, jvm, heap, waitMs, options);
+    return { ...held, how: "provoked" };
   } finally {
     if (held === undefined) {
       await holdNow(agent, jvm, { ...options, untilMs: options.clock.nowMs() + phantomMs });

@@ -10,5 +10,10 @@ export type {
   HoldReport,
   ParticipantReport,
 } from "./report.ts";
-export { AssistSession, type DisposableFrames, type HoldOptions } from "./session.ts";
+export {
+  AssistSession,
+  type DisposableFrames,
+  type HoldOptions,
+  type ScrubEarlyOptions,
+} from "./session.ts";
 export { prepareThaw } from "./thaw.ts";

@@ -12,7 +12,14 @@ import { GodwitError } from "../base/index.ts";
 import { type Clock, withDeadline } from "../io/index.ts";
 import { AgentClient, type AgentProcess, type FrameRuns } from "./agent/index.ts";
 import { ApplicationParticipant } from "./application.ts";
-import { type GcWay, type HeldJvm, holdJvm } from "./hold-jvm.ts";
+import {
+  type CleanMemory,
+  dirtyDead,
+  earlyScrubInput,
+  lateScrubBytes,
+  scrubEarly,
+} from "./early-scrub.ts";
+import { type GcWay, type HeldJvm, holdJvm, type HoldJvmOptions } from "./hold-jvm.ts";
 import { JvmParticipant } from "./jvm.ts";
 import { type DisposableKind, type Participant, ParticipantFrames } from "./participant.ts";
 import type { HoldReport, ParticipantReport } from "./report.ts";
@@ -33,11 +40,14 @@ export interface DisposableFrames {
   readonly runs: FrameRuns;
 }
 
-export interface HoldOptions {
+export interface ScrubEarlyOptions {
   readonly gc: GcWay;
   readonly timeoutMs: number;
   readonly linkBytesPerMs: number;
   readonly promotedBytesMax: number;
+}
+
+export interface HoldOptions extends ScrubEarlyOptions {
   /** All stand still; what is left is to zero their memory, which lies in these frames. */
   /** Resolves when what lives on has travelled: until then they are not to go on. */
   held(dead: readonly DisposableFrames[]): Promise<void>;
@@ -59,6 +69,8 @@ const applicationsHeldMax = 16;
 const declaredShareMax = 2;
 /** The share of the time limit that registered programs get to answer; the rest is for collections. */
 const readyShare = 0.5;
+/** Of the time limit, too: what could not be zeroed early is zeroed late. */
+const earlyShare = 0.4;
 
 export class AssistSession implements AsyncDisposable {
   readonly agent: AgentClient;
@@ -69,6 +81,7 @@ export class AssistSession implements AsyncDisposable {
   readonly #holding = new AbortController();
   #participants: ParticipantFrames[] = [];
   #unsupported: ParticipantReport[] = [];
+  readonly #clean = new Map<JvmParticipant, CleanMemory>();
   /** Something may be held, or was told to get ready. */
   #pending = false;
   #began = false;
@@ -112,6 +125,15 @@ export class AssistSession implements AsyncDisposable {
   /** Present memory that is disposable now. */
   get disposableBytes(): number {
     return this.#participants.reduce((sum, one) => sum + one.presentBytes, 0);
+  }
+
+  /** Of that, what is still to be zeroed once all stand still. */
+  get lateScrubBytes(): number {
+    const spared = this.jvms.reduce((sum, jvm) => {
+      const input = earlyScrubInput(jvm);
+      return sum + input.disposableBytes - lateScrubBytes(input);
+    }, 0);
+    return Math.max(0, this.disposableBytes - spared);
   }
 
   async #find(): Promise<void> {
@@ -190,6 +212,29 @@ export class AssistSession implements AsyncDisposable {
   }
 
   /**
+   * Zeroes what Java VMs that allocate slowly do not use, in short standstills, so that the long one is shorter. What cannot
+   * be done so is done then. Fails only when the agent does.
+   */
+  async scrubEarly(given: ScrubEarlyOptions): Promise<void> {
+    this.#pending = true;
+    const options = this.#holdJvmOptions(given, this.#clock.nowMs() + given.timeoutMs * earlyShare);
+    for (const jvm of this.jvms) {
+      try {
+        const clean = await scrubEarly(this.agent, jvm, { ...options, watchFree: false });
+        if (clean !== undefined) this.#clean.set(jvm, clean);
+      } catch (error) {
+        if (!(error instanceof GodwitError) || error.code === "AGENT_LOST") throw error;
+      }
+    }
+  }
+
+  #holdJvmOptions(given: ScrubEarlyOptions, untilMs: number): Omit<HoldJvmOptions, "watchFree"> {
+    const { gc, linkBytesPerMs, promotedBytesMax } = given;
+    const { signal } = this.#holding;
+    return { clock: this.#clock, gc, untilMs, holdMs, linkBytesPerMs, promotedBytesMax, signal };
+  }
+
+  /**
    * Brings all to a stop, their disposable memory zeroed. Fails, after everything was let go again, when that cannot be done
    * in time: a Java VM that cannot be held, an agent that is gone.
    */
@@ -209,15 +254,18 @@ export class AssistSession implements AsyncDisposable {
   }
 
   async #hold(given: HoldOptions): Promise<HoldReport> {
-    const { gc, timeoutMs, linkBytesPerMs, promotedBytesMax } = given;
+    const { timeoutMs } = given;
     const clock = this.#clock;
     const startMs = clock.nowMs();
     const untilMs = startMs + timeoutMs;
     await this.#prepareApplications(timeoutMs * readyShare);
     const readyMs = clock.nowMs() - startMs;
-    const { signal } = this.#holding;
-    const options = { clock, gc, untilMs, holdMs, linkBytesPerMs, promotedBytesMax, signal };
-    const held = await Promise.all(this.jvms.map((jvm) => holdJvm(this.agent, jvm, options)));
+    const options = this.#holdJvmOptions(given, untilMs);
+    const held = await Promise.all(
+      this.jvms.map((jvm) =>
+        holdJvm(this.agent, jvm, { ...options, watchFree: this.#clean.has(jvm) }),
+      ),
+    );
     await this.agent.extend(holdMs);
     const applicationsHeldMs = clock.nowMs();
     const applications = await this.#holdApplications(held, untilMs);
@@ -226,8 +274,9 @@ export class AssistSession implements AsyncDisposable {
     travelling.catch(() => {});
     const scrubStartMs = clock.nowMs();
     let scrubbedPages = 0;
-    for (const { jvm, heap } of held) {
-      scrubbedPages += (await this.agent.scrub(jvm.process, heap.dead)).zeroedPages;
+    for (const one of held) {
+      const ranges = dirtyDead(one, this.#clean.get(one.jvm));
+      scrubbedPages += (await this.agent.scrub(one.jvm.process, ranges)).zeroedPages;
     }
     for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
     const scrubbedMs = clock.nowMs();

@@ -10,7 +10,7 @@
  * keeps them for this time. Regions whose memory was given back to the system have the type Free, too, and are on no list:
  * when the numbers differ, those outside of the process's plain memory are left out of the count.
  */
-import type { MemoryRange } from "../ranges.ts";
+import { type MemoryRange, mergeRanges } from "../ranges.ts";
 import { freeListOffset } from "./free-list.ts";
 import {
   checkedSpace,
@@ -18,7 +18,6 @@ import {
   FieldSpan,
   type HeapCommon,
   type HeapReader,
-  mergeRanges,
   type RawHeap,
   type Space,
   unused,

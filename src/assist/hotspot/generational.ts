@@ -5,7 +5,7 @@
  * runs: in eden, in the survivor in use, in the idle one (empty but after a failed promotion, so its top is respected
  * too), and in the old space, into which an application allocates only what eden cannot hold.
  */
-import type { MemoryRange } from "../ranges.ts";
+import { type MemoryRange, mergeRanges } from "../ranges.ts";
 import {
   checkedSpace,
   commonRanges,
@@ -13,7 +13,6 @@ import {
   FieldSpan,
   type HeapCommon,
   type HeapReader,
-  mergeRanges,
   type RawHeap,
   type Space,
   unused,

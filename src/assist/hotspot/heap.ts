@@ -1,6 +1,6 @@
 /** What every collector's reader answers, and what they share. */
 import type { MemoryRange } from "../ranges.ts";
-import { mergeRanges, type ProcessMappings } from "./maps.ts";
+import type { ProcessMappings } from "./maps.ts";
 import { addressMax, type BoundedMemory, isAddress, type View } from "./memory.ts";
 import type { VmStructs } from "./vm-structs.ts";
 
@@ -163,5 +163,3 @@ export class FieldSpan {
 export function isReserved({ address, bytes }: MemoryRange): boolean {
   return isAddress(address) && bytes > 0 && address + bytes <= addressMax;
 }
-
-export { mergeRanges };

@@ -5,10 +5,10 @@ import {
   coverage,
   isPlainMemory,
   libraryStart,
-  mergeRanges,
   parseMaps,
   readableEnd,
 } from "./maps.ts";
+import { mergeRanges } from "../ranges.ts";
 
 const text = `
 00001000-00003000 rw-p 00000000 00:00 0

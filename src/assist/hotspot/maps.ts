@@ -1,5 +1,5 @@
 /** The text of /proc/PID/maps: which parts of an address space are what. */
-import type { MemoryRange } from "../ranges.ts";
+import { type MemoryRange, mergeRanges } from "../ranges.ts";
 import { addressMax, type BoundedMemory } from "./memory.ts";
 
 export interface Mapping {
@@ -117,23 +117,6 @@ export function clipToPlain(
     }
   }
   return mergeRanges(clipped);
-}
-
-/** Ascending, with neighbours joined; empty ones left out. Overlaps are joined too. */
-export function mergeRanges(ranges: readonly MemoryRange[]): MemoryRange[] {
-  const merged: { address: number; bytes: number }[] = [];
-  for (const { address, bytes } of ranges.toSorted((a, b) => a.address - b.address)) {
-    if (bytes <= 0) continue;
-    const last = merged.at(-1);
-    if (last !== undefined && address <= last.address + last.bytes)
-      last.bytes = Math.max(last.bytes, address + bytes - last.address);
-    else merged.push({ address, bytes });
-  }
-  return merged;
-}
-
-export function totalBytes(ranges: readonly MemoryRange[]): number {
-  return ranges.reduce((sum, { bytes }) => sum + bytes, 0);
 }
 
 /** Tells of a range whether all of it is plain memory. */

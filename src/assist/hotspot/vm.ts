@@ -5,7 +5,7 @@
  * are described. From then on a snapshot is one round trip. Nothing is ever executed in the JVM, and nothing is written
  * here: `phantom` and `periodicCollection` only say what to write.
  */
-import type { MemoryRange } from "../ranges.ts";
+import { type MemoryRange, totalBytes } from "../ranges.ts";
 import { assertSafeOptions, type Collector, collectorOf, type Flags, readFlags } from "./flags.ts";
 import { openG1 } from "./g1.ts";
 import {
@@ -19,14 +19,7 @@ import {
   type RawHeap,
 } from "./heap.ts";
 import { type ArrayClass, type ClassEncoding, fillWithArrays, findArrayClass } from "./klass.ts";
-import {
-  clipToPlain,
-  libraryStart,
-  type Mapping,
-  parseMaps,
-  ProcessMappings,
-  totalBytes,
-} from "./maps.ts";
+import { clipToPlain, libraryStart, type Mapping, parseMaps, ProcessMappings } from "./maps.ts";
 import {
   BoundedMemory,
   isAddress,

@@ -14,6 +14,7 @@ import {
   type ParticipantReport,
   predict,
   type Prediction,
+  type ScrubEarlyOptions,
 } from "../../assist/index.ts";
 import { type Clock, sleep, withDeadline } from "../../io/index.ts";
 import { findAgentPort, parsePhysicalMap, type PhysicalMap } from "../../qemu/memory/index.ts";
@@ -247,7 +248,7 @@ export class Assistance {
       holdMs:
         (collects ? this.#processor.collectionMs : 0) +
         this.#processor.freezeAndThawMs +
-        disposableBytes / this.#processor.scrubBytesPerMs,
+        session.lateScrubBytes / this.#processor.scrubBytesPerMs,
       waitMs: Math.max(0, ...jvms.map(waitMsOf)),
       survivorBytes,
     });
@@ -338,6 +339,22 @@ export class Assistance {
     return this.isActive && this.#frames.some(({ runs }) => runs.absentPages >= absentPagesMin);
   }
 
+  /** What programs that allocate slowly do not use is zeroed while they work. */
+  async scrubEarly(bytesPerMs: number): Promise<void> {
+    if (this.isActive) await this.#session?.scrubEarly(this.#holdOptions(bytesPerMs));
+  }
+
+  #holdOptions(bytesPerMs: number): ScrubEarlyOptions {
+    const { gc, assistTimeoutMs, downtimeLimitMs } = this.#options;
+    const linkBytesPerMs = this.#linkBytesPerMs(bytesPerMs > 0 ? bytesPerMs : undefined);
+    return {
+      gc,
+      timeoutMs: assistTimeoutMs,
+      linkBytesPerMs,
+      promotedBytesMax: Math.max(4 << 20, (linkBytesPerMs * downtimeLimitMs) / 4),
+    };
+  }
+
   /**
    * Holds the applications and has their disposable memory zeroed: from then on nothing is left out. Fails after having let
    * them go.
@@ -346,18 +363,13 @@ export class Assistance {
     const session = this.#session as AssistSession;
     this.#holding = true;
     await this.#refreshing?.catch(() => {});
-    const { gc, assistTimeoutMs, downtimeLimitMs } = this.#options;
-    const linkBytesPerMs = this.#linkBytesPerMs(bytesPerMs > 0 ? bytesPerMs : undefined);
     const report = await session.hold({
-      gc,
+      ...this.#holdOptions(bytesPerMs),
       held: (dead) => {
         // What lives in a young generation after all can travel while the rest is zeroed.
         if (this.isActive) this.#applyHints(dead);
         return held();
       },
-      timeoutMs: assistTimeoutMs,
-      linkBytesPerMs,
-      promotedBytesMax: Math.max(4 << 20, (linkBytesPerMs * downtimeLimitMs) / 4),
     });
     // Given up meanwhile.
     if (!this.isActive) throw new GodwitError("CANCELLED", "applications are held no more");

@@ -20,6 +20,8 @@ const roundMsMin = 250;
 const owedPagesMax = 256;
 /** How often what is owed is sent before applications are held all the same. */
 const settlingsMax = 4;
+/** No pass is waited for longer than this. */
+const passMsMax = 10_000;
 /** Between two looks at what is disposable, as long as it grows. */
 const hintsMs = 400;
 
@@ -40,6 +42,8 @@ export class AssistedRounds {
   #passStartMs = 0;
   #began = false;
   #decided = false;
+  /** Help was given up: what was left out follows when the pass under way has ended. */
+  #owesRest = false;
 
   constructor(options: AssistedRoundsOptions) {
     this.#options = options;
@@ -78,6 +82,7 @@ export class AssistedRounds {
     const { assistance, clock, pump } = this.#options;
     const waitMs = roundMsMin - (startMs - this.#passStartMs);
     this.#passStartMs = startMs;
+    this.#sendRest();
     const isEarly = this.#options.phase() === "rounds" || this.#options.phase() === "preparing";
     if (!assistance.isActive || waitMs <= 0 || !isEarly) return;
     pump.hold("round");
@@ -124,6 +129,8 @@ export class AssistedRounds {
     }
     if (!assistance.isActive) return true;
     try {
+      await this.#settle();
+      await assistance.scrubEarly(bytesPerMs);
       await this.#settle();
       const held = await assistance.hold(bytesPerMs, async () => {
         pump.unhold("round");
@@ -172,12 +179,20 @@ export class AssistedRounds {
   }
 
   async #goOnPlain(): Promise<void> {
-    const { phase, pump, qemu } = this.#options;
+    const { clock, phase, qemu } = this.#options;
     // A switch-over may have been ordered meanwhile.
     const early: readonly SourcePhase[] = ["setup", "rounds", "preparing"];
     if (early.includes(phase())) await qemu()?.iterate();
-    await pump.sendOwed();
-    pump.allowSwitchover();
+    // Most of it QEMU knows to be dirty, and sends in the pass that is under way.
+    this.#owesRest = true;
+    clock.after(passMsMax, () => this.#sendRest());
+  }
+
+  #sendRest(): void {
+    if (!this.#owesRest) return;
+    this.#owesRest = false;
+    const { pump, start } = this.#options;
+    start(pump.sendOwed().then(() => pump.allowSwitchover()));
   }
 }
 

@@ -1,0 +1,157 @@
+/**
+ * Zeroing dead memory takes most of the standstill of a program that allocates slowly, and nearly all of it can be done
+ * before: its eden, once empty, stays nearly empty for a while. So such a program is made to collect, and what is free then
+ * is zeroed in slices, with a short standstill for each and time to work in between. When it is held at last, only what it
+ * has used since is left to zero.
+ *
+ * Whether memory is still as it was left is judged by the heap's own word (what was free before the last collection). Were
+ * that wrong, such pages would travel like any others: it costs time, never correctness.
+ */
+import { type Clock, sleep } from "../io/index.ts";
+import type { AgentClient } from "./agent/index.ts";
+import { collect, type HeldJvm, holdNow, type HoldJvmOptions } from "./hold-jvm.ts";
+import type { JvmParticipant } from "./jvm.ts";
+import {
+  intersectRanges,
+  lastOf,
+  type MemoryRange,
+  mergeRanges,
+  subtractRanges,
+  totalBytes,
+} from "./ranges.ts";
+
+/** Memory of a Java VM that was zeroed while it had seen so many collections. */
+export interface CleanMemory {
+  readonly collections: number;
+  readonly ranges: readonly MemoryRange[];
+}
+
+/** With less, the standstills before would cost more than they save. */
+const worthBytes = 24 << 20;
+/** A standstill of about 20 ms in an emulated guest, of 5 ms on KVM. */
+const sliceBytesMin = 16 << 20;
+const sliceBytesMax = 64 << 20;
+const slicesMax = 24;
+/** The application works at least this long between two standstills. */
+const gapMs = 50;
+const sliceMs = 25;
+/** From the last slice until all stand still. */
+const leadMs = 150;
+/** The share of its eden that a program may fill in the time that all this takes. */
+const usedShareMax = 0.4;
+/** A fuller eden is collected first. */
+const fullShare = 0.2;
+/** A little behind the last object something may be written: a phantom's header, a filler. */
+const marginBytes = 64;
+const pageBytes = 4096;
+
+/** What is needed of a Java VM to tell whether it pays. */
+export interface EarlyScrubInput {
+  readonly allocationBytesPerMs: number | undefined;
+  readonly edenBytes: number;
+  readonly disposableBytes: number;
+}
+
+/** How much of the disposable memory is still to be zeroed at the end; all of it when zeroing early does not pay. */
+export function lateScrubBytes(input: EarlyScrubInput): number {
+  const { allocationBytesPerMs, edenBytes, disposableBytes } = input;
+  if (allocationBytesPerMs === undefined || disposableBytes < worthBytes) return disposableBytes;
+  const slices = Math.ceil(disposableBytes / sliceBytesOf(disposableBytes));
+  const usedBytes = allocationBytesPerMs * (slices * (sliceMs + gapMs) + leadMs);
+  return usedBytes > edenBytes * usedShareMax ? disposableBytes : usedBytes;
+}
+
+function sliceBytesOf(bytes: number): number {
+  return Math.min(sliceBytesMax, Math.max(sliceBytesMin, Math.ceil(bytes / slicesMax)));
+}
+
+export function earlyScrubInput({ allocation, heap }: JvmParticipant): EarlyScrubInput {
+  return {
+    allocationBytesPerMs: allocation.bytesPerMs,
+    edenBytes: heap.edenUsedBytes + heap.edenFreeBytes,
+    disposableBytes: totalBytes(heap.disposable),
+  };
+}
+
+/** Undefined when it does not pay. Never leaves the program held; fails with AGENT_* or TIMEOUT. */
+export async function scrubEarly(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  options: HoldJvmOptions,
+): Promise<CleanMemory | undefined> {
+  const input = earlyScrubInput(jvm);
+  if (lateScrubBytes(input) >= input.disposableBytes) return undefined;
+  await emptyEden(agent, jvm, options);
+  const sliceBytes = sliceBytesOf(input.disposableBytes);
+  let clean: CleanMemory | undefined;
+  for (let slice = 0; slice < slicesMax && options.clock.nowMs() < options.untilMs; slice++) {
+    const next = await scrubSlice(agent, jvm, clean, sliceBytes, options);
+    if (next === clean) break;
+    clean = next;
+    await rest(options.clock);
+  }
+  return clean;
+}
+
+function rest(clock: Clock): Promise<void> {
+  return sleep(clock, gapMs);
+}
+
+async function emptyEden(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  options: HoldJvmOptions,
+): Promise<void> {
+  const { gc } = options;
+  const heap = await jvm.snapshot();
+  const edenBytes = heap.edenUsedBytes + heap.edenFreeBytes;
+  const canCollect = (gc === "auto" || gc === "provoke") && jvm.vm.collector !== "g1";
+  if (!canCollect || jvm.isIdle || heap.edenUsedBytes < edenBytes * fullShare) return;
+  await collect(agent, jvm, heap, { ...options, gc: "provoke", watchFree: false });
+  await agent.thaw(jvm.process);
+  await rest(options.clock);
+}
+
+/** Zeroes what is free and farthest from where the program allocates. Answers `clean` itself when nothing is left to do. */
+async function scrubSlice(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  clean: CleanMemory | undefined,
+  sliceBytes: number,
+  options: HoldJvmOptions,
+): Promise<CleanMemory | undefined> {
+  await holdNow(agent, jvm, options);
+  try {
+    const heap = await jvm.snapshot();
+    if (heap.active || !heap.settled) return clean;
+    const { collections } = heap;
+    // A collection in between: what was free then may have been used before it.
+    const known = clean?.collections === collections ? clean.ranges : [];
+    const slice = lastOf(subtractRanges(wholePages(heap.dead), known), sliceBytes);
+    if (slice.length === 0) return clean;
+    await agent.scrub(jvm.process, slice);
+    return { collections, ranges: mergeRanges([...known, ...slice]) };
+  } finally {
+    await agent.thaw(jvm.process);
+  }
+}
+
+/** What of a held program's dead memory is still to be zeroed. */
+export function dirtyDead(
+  { heap, freeBefore }: HeldJvm,
+  clean: CleanMemory | undefined,
+): readonly MemoryRange[] {
+  if (clean === undefined || clean.collections !== freeBefore.collections) return heap.dead;
+  return subtractRanges(heap.dead, intersectRanges(clean.ranges, wholePages(freeBefore.ranges)));
+}
+
+/** Pages that lie wholly within the ranges. */
+function wholePages(ranges: readonly MemoryRange[]): MemoryRange[] {
+  const pages: MemoryRange[] = [];
+  for (const { address, bytes } of ranges) {
+    const from = Math.ceil((address + marginBytes) / pageBytes) * pageBytes;
+    const to = Math.floor((address + bytes) / pageBytes) * pageBytes;
+    if (to > from) pages.push({ address: from, bytes: to - from });
+  }
+  return pages;
+}
