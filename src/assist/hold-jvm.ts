@@ -7,7 +7,7 @@ import { type Clock, sleep } from "../io/index.ts";
 import type { AgentClient, HoldResult } from "./agent/index.ts";
 import type { HeapSnapshot } from "./hotspot/index.ts";
 import type { JvmParticipant } from "./jvm.ts";
-import type { MemoryRange } from "./ranges.ts";
+import { intersectRanges, type MemoryRange } from "./ranges.ts";
 
 export type GcWay = "auto" | "wait" | "provoke" | "none";
 /** How it came about: by itself, made to, or not at all because there was hardly anything to collect. */
@@ -40,8 +40,8 @@ export interface HeldJvm {
   readonly promotedBytes: number;
   readonly attempts: number;
   /**
-   * What the heap had free just before the collection, and how many collections there had been by then; without a
-   * collection, or when nobody wants to know, of now. An application allocates while it is looked at: off by some ms.
+   * What the heap had free before the collection (the collections, with several attempts), and how many there had been by
+   * then; without one, what it has free now. An application allocates while it is looked at: off by some ms.
    */
   readonly freeBefore: FreeMemory;
 }
@@ -73,11 +73,16 @@ export async function holdJvm(
   options: HoldJvmOptions,
 ): Promise<HeldJvm> {
   const { clock, promotedBytesMax } = options;
+  let freeBefore: FreeMemory | undefined;
+  let collections: number | undefined;
   for (let attempt = 1; ; attempt++) {
     const before = await jvm.snapshot();
     const { how, held, free } = await collect(agent, jvm, before, options);
     const heldAtMs = clock.nowMs();
     const heap = await jvm.snapshot();
+    const freeNow = free ?? { collections: heap.collections, ranges: heap.dead };
+    freeBefore = freeSince(freeBefore, freeNow, collections);
+    collections = heap.collections;
     const promotedBytes = Math.max(0, heap.oldUsedBytes - before.oldUsedBytes);
     const late = clock.nowMs() + betweenAttemptsMs > options.untilMs || attempt === attemptsMax;
     // Survivors of a collection travel while the application stands still; the longer they live, the sooner they are promoted.
@@ -94,13 +99,24 @@ export async function holdJvm(
         heldAtMs,
         promotedBytes,
         attempts: attempt,
-        freeBefore: free ?? { collections: heap.collections, ranges: heap.dead },
+        freeBefore,
       };
     }
     await agent.thaw(jvm.process);
     if (late) throw new GodwitError("TIMEOUT", "the Java VM was collecting whenever it was held");
     await sleep(clock, betweenAttemptsMs);
   }
+}
+
+/** What has been free all the time; nothing, if there was a collection that nobody saw. */
+function freeSince(
+  before: FreeMemory | undefined,
+  now: FreeMemory,
+  collections: number | undefined,
+): FreeMemory {
+  if (before === undefined) return now;
+  const ranges = now.collections === collections ? intersectRanges(before.ranges, now.ranges) : [];
+  return { collections: before.collections, ranges };
 }
 
 interface Hold {

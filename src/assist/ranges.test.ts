@@ -29,10 +29,16 @@ test("intersection, difference and the last bytes are those of sets", () => {
   fc.assert(
     fc.property(addresses, addresses, fc.nat(50), (a, b, count) => {
       const [one, other] = [ranges(a), ranges(b)];
-      const [setA, setB] = [new Set(a), new Set(b)];
-      assert.deepEqual(numbers(intersectRanges(one, other)), ascending(setA.intersection(setB)));
-      assert.deepEqual(numbers(subtractRanges(one, other)), ascending(setA.difference(setB)));
-      const last = count === 0 ? [] : ascending(setA).slice(-count);
+      const setB = new Set(b);
+      assert.deepEqual(
+        numbers(intersectRanges(one, other)),
+        ascending(a.filter((x) => setB.has(x))),
+      );
+      assert.deepEqual(
+        numbers(subtractRanges(one, other)),
+        ascending(a.filter((x) => !setB.has(x))),
+      );
+      const last = count === 0 ? [] : ascending(a).slice(-count);
       assert.deepEqual(numbers(lastOf(one, count)), last);
       assert.equal(totalBytes(one), a.length);
     }),
