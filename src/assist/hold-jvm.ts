@@ -26,6 +26,8 @@ export interface HoldJvmOptions {
   readonly signal: AbortSignal;
   /** Somebody wants to know `HeldJvm.freeBefore`. */
   readonly watchFree: boolean;
+  /** Called when it will stand still within a few hundred ms. */
+  readonly soon?: () => void;
 }
 
 export interface HeldJvm {
@@ -66,6 +68,8 @@ const attemptsMax = 4;
 const betweenAttemptsMs = 100;
 /** How often what is free is looked at while a collection is awaited. */
 const watchMs = 25;
+/** A standstill within this time is announced. */
+const soonMs = 150;
 
 export async function holdJvm(
   agent: AgentClient,
@@ -137,6 +141,7 @@ export async function collect(
   if (leftMs <= 0) throw new GodwitError("TIMEOUT", "no collection came in time");
   const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= sendRatherMs;
   if (gc === "none" || (gc === "auto" && (cheap || jvm.isIdle))) {
+    options.soon?.();
     return { how: "none", held: await holdNow(agent, jvm, options) };
   }
   if (gc === "wait") return await natural(agent, jvm, heap, leftMs, options);
@@ -144,6 +149,7 @@ export async function collect(
   const waitMsMax = jvm.vm.collector === "g1" ? naturalMsMax.periodic : naturalMsMax.phantom;
   if (gc === "auto" && fullInMs !== undefined && fullInMs <= waitMsMax) {
     const waitMs = Math.min(leftMs, fullInMs * naturalSlack + 200);
+    if (fullInMs <= soonMs) options.soon?.();
     try {
       return await natural(agent, jvm, heap, waitMs, options);
     } catch (error) {
@@ -237,6 +243,7 @@ async function phantom(
   options: HoldJvmOptions,
 ): Promise<Hold | undefined> {
   const { process } = jvm;
+  options.soon?.();
   await holdNow(agent, jvm, options);
   let undo: { address: number; bytes: Uint8Array } | undefined;
   let heap: HeapSnapshot;
@@ -294,6 +301,7 @@ async function periodic(
   const flag = await jvm.vm.periodicCollection();
   if (flag === undefined) return undefined;
   const heap = await jvm.snapshot();
+  if (flag.usualDelayMs <= soonMs) options.soon?.();
   await holdNow(agent, jvm, options);
   try {
     // Put back by the agent itself should this side fall silent.

@@ -48,6 +48,8 @@ export interface ScrubEarlyOptions {
 }
 
 export interface HoldOptions extends ScrubEarlyOptions {
+  /** The first of them will stand still within a few hundred ms. */
+  soon(): void;
   /** All stand still; what is left is to zero their memory, which lies in these frames. */
   /** Resolves when what lives on has travelled: until then they are not to go on. */
   held(dead: readonly DisposableFrames[]): Promise<void>;
@@ -260,7 +262,12 @@ export class AssistSession implements AsyncDisposable {
     const untilMs = startMs + timeoutMs;
     await this.#prepareApplications(timeoutMs * readyShare);
     const readyMs = clock.nowMs() - startMs;
-    const options = this.#holdJvmOptions(given, untilMs);
+    let judgedFromMs = Number.POSITIVE_INFINITY;
+    const soon = (): void => {
+      judgedFromMs = Math.min(judgedFromMs, clock.nowMs());
+      given.soon();
+    };
+    const options = { ...this.#holdJvmOptions(given, untilMs), soon };
     const held = await Promise.all(
       this.jvms.map((jvm) =>
         holdJvm(this.agent, jvm, { ...options, watchFree: this.#clean.has(jvm) }),
@@ -284,7 +291,7 @@ export class AssistSession implements AsyncDisposable {
     const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
-    const judgedMs = Math.max(0, scrubStartMs + judgeMs - endMs);
+    const judgedMs = Math.max(0, Math.min(judgedFromMs, scrubStartMs) + judgeMs - endMs);
     await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
     return {
       waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),

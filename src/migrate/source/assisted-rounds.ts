@@ -42,6 +42,8 @@ export class AssistedRounds {
   #passStartMs = 0;
   #began = false;
   #decided = false;
+  /** Applications stand still: from here on every pass is as short as it can be. */
+  #holds = false;
   /** Help was given up: what was left out follows when the pass under way has ended. */
   #owesRest = false;
 
@@ -84,7 +86,7 @@ export class AssistedRounds {
     this.#passStartMs = startMs;
     this.#sendRest();
     const isEarly = this.#options.phase() === "rounds" || this.#options.phase() === "preparing";
-    if (!assistance.isActive || waitMs <= 0 || !isEarly) return;
+    if (!assistance.isActive || waitMs <= 0 || !isEarly || this.#holds) return;
     pump.hold("round");
     clock.after(waitMs, () => pump.unhold("round"));
   }
@@ -123,7 +125,7 @@ export class AssistedRounds {
 
   /** Answers whether applications are held, or none take part; false: they were given up, and rounds go on without. */
   async prepare(bytesPerMs: number): Promise<boolean> {
-    const { assistance, pump, say } = this.#options;
+    const { assistance, pump, say, start } = this.#options;
     if (assistance.isLooking) {
       await assistance.giveUp("unused", "the migration was quicker than the guest's answers");
     }
@@ -132,10 +134,15 @@ export class AssistedRounds {
       await this.#settle();
       await assistance.scrubEarly(bytesPerMs);
       await this.#settle();
-      const held = await assistance.hold(bytesPerMs, async () => {
-        pump.unhold("round");
-        await Promise.all([this.#allowToEnd(), pump.sendOwed()]);
-      });
+      const held = await assistance.hold(
+        bytesPerMs,
+        () => start(this.#allowToEnd()),
+        async () => {
+          this.#holds = true;
+          pump.unhold("round");
+          await Promise.all([this.#allowToEnd(), pump.sendOwed()]);
+        },
+      );
       say(heldText(held));
       return true;
     } catch (error) {
@@ -154,7 +161,7 @@ export class AssistedRounds {
     }
   }
 
-  /** While memory is zeroed QEMU gets to know that it may stop the VM: it looks at its limits ten times a second only. */
+  /** QEMU gets to know beforehand that it may stop the VM once it is let: it looks at its limits ten times a second only. */
   async #allowToEnd(): Promise<void> {
     const { phase, qemu } = this.#options;
     if (phase() === "preparing") await qemu()?.forceSwitchover();
@@ -173,6 +180,7 @@ export class AssistedRounds {
     const { assistance, pump, start } = this.#options;
     if (!assistance.isActive) return;
     const letGo = assistance.giveUp(state, text);
+    this.#holds = false;
     pump.unhold("round");
     start(this.#goOnPlain());
     await letGo;
