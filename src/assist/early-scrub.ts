@@ -58,7 +58,9 @@ export function lateScrubBytes(input: EarlyScrubInput): number {
   if (allocationBytesPerMs === undefined || disposableBytes < worthBytes) return disposableBytes;
   const slices = Math.ceil(disposableBytes / sliceBytesOf(disposableBytes));
   const usedBytes = allocationBytesPerMs * (slices * (sliceMs + gapMs) + leadMs);
-  return usedBytes > edenBytes * usedShareMax ? disposableBytes : usedBytes;
+  return usedBytes > edenBytes * usedShareMax
+    ? disposableBytes
+    : Math.min(usedBytes, disposableBytes);
 }
 
 function sliceBytesOf(bytes: number): number {

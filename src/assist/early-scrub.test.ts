@@ -1,0 +1,179 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import fc from "fast-check";
+import type { Clock } from "../io/index.ts";
+import type { AgentClient } from "./agent/index.ts";
+import { dirtyDead, lateScrubBytes, scrubEarly } from "./early-scrub.ts";
+import type { HeldJvm, HoldJvmOptions } from "./hold-jvm.ts";
+import type { HeapSnapshot } from "./hotspot/index.ts";
+import type { JvmParticipant } from "./jvm.ts";
+import type { MemoryRange } from "./ranges.ts";
+
+const pageBytes = 4096;
+const mebibyte = 1 << 20;
+
+/** A heap of one eden whose pages are zero or not; the program allocates whenever it is not held and time passes. */
+class ModelHeap {
+  readonly pages: Uint8Array;
+  readonly bytesPerMs: number;
+  top = 0;
+  collections = 0;
+  isHeld = false;
+  standstills = 0;
+  nowMs = 0;
+
+  constructor(pageCount: number, bytesPerMs: number) {
+    this.pages = new Uint8Array(pageCount).fill(1);
+    this.bytesPerMs = bytesPerMs;
+  }
+
+  get bytes(): number {
+    return this.pages.length * pageBytes;
+  }
+
+  pass(ms: number): void {
+    this.nowMs += ms;
+    if (!this.isHeld) this.allocate(Math.round(ms * this.bytesPerMs));
+  }
+
+  allocate(bytes: number): void {
+    for (let left = bytes; left > 0; ) {
+      const end = Math.min(this.bytes, this.top + left);
+      this.pages.fill(1, Math.floor(this.top / pageBytes), Math.ceil(end / pageBytes));
+      left -= end - this.top;
+      this.top = end;
+      if (end === this.bytes) this.collect();
+    }
+  }
+
+  collect(): void {
+    this.collections++;
+    this.top = 0;
+  }
+
+  get dead(): MemoryRange[] {
+    return this.top === this.bytes ? [] : [{ address: this.top, bytes: this.bytes - this.top }];
+  }
+
+  snapshot(): HeapSnapshot {
+    const { dead, collections, top, bytes } = this;
+    const disposable = [{ address: 0, bytes }];
+    const figures = { edenUsedBytes: top, edenFreeBytes: bytes - top };
+    return { dead, collections, disposable, active: false, settled: true, ...figures } as never;
+  }
+
+  /** What `scrub` does to memory, byte by byte; a page is zero only when all of it is. */
+  zero(ranges: readonly MemoryRange[]): void {
+    assert.ok(this.isHeld, "a program that runs was written to");
+    for (const { address, bytes } of ranges) {
+      assert.ok(address >= this.top && address + bytes <= this.bytes, "what is used was zeroed");
+      this.pages.fill(0, Math.ceil(address / pageBytes), Math.floor((address + bytes) / pageBytes));
+    }
+  }
+}
+
+function worldOf(heap: ModelHeap) {
+  const clock: Clock = {
+    nowMs: () => heap.nowMs,
+    wallMs: () => heap.nowMs,
+    after(ms, run) {
+      queueMicrotask(() => {
+        heap.pass(ms);
+        run();
+      });
+      return () => {};
+    },
+  };
+  const agent = {
+    hold: async () => {
+      heap.standstills++;
+      heap.isHeld = true;
+    },
+    thaw: async () => {
+      heap.isHeld = false;
+    },
+    scrub: async (_process: unknown, ranges: readonly MemoryRange[]) => heap.zero(ranges),
+  };
+  const jvm = {
+    // A collector that is not made to collect before.
+    vm: { collector: "g1" },
+    heap: heap.snapshot(),
+    allocation: { bytesPerMs: heap.bytesPerMs },
+    isIdle: heap.bytesPerMs < 1000,
+    snapshot: async () => heap.snapshot(),
+  };
+  const options = { clock, gc: "auto", untilMs: 2_000, holdMs: 10_000, watchFree: false };
+  return {
+    agent: agent as unknown as AgentClient,
+    jvm: jvm as unknown as JvmParticipant,
+    options: options as unknown as HoldJvmOptions,
+  };
+}
+
+test("what need not be zeroed at the end is zero, whatever was allocated and collected since", async () => {
+  const step = fc.oneof(fc.nat(3 * mebibyte), fc.constant("collect" as const));
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 8_000, max: 20_000 }),
+      fc.nat(20_000),
+      fc.array(step, { maxLength: 4 }),
+      async (pageCount, bytesPerMs, steps) => {
+        const heap = new ModelHeap(pageCount, bytesPerMs);
+        const { agent, jvm, options } = worldOf(heap);
+        const clean = await scrubEarly(agent, jvm, options);
+        assert.equal(heap.isHeld, false);
+        for (const one of steps) {
+          if (one === "collect") heap.collect();
+          else heap.allocate(one);
+        }
+        // Held at last, after one more collection.
+        const before = { collections: heap.collections, ranges: heap.dead };
+        heap.collect();
+        const held = { heap: heap.snapshot(), freeBefore: before } as unknown as HeldJvm;
+        heap.isHeld = true;
+        heap.zero(dirtyDead(held, clean));
+        const notZero = heap.pages.indexOf(1);
+        assert.equal(notZero, -1, `page ${notZero} of ${pageCount}`);
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test("a slow allocator has little left to zero at the end, and never stands still for long", async () => {
+  const heap = new ModelHeap(25_000, 10_000);
+  const { agent, jvm, options } = worldOf(heap);
+  const clean = await scrubEarly(agent, jvm, options);
+  const held = {
+    heap: heap.snapshot(),
+    freeBefore: { collections: heap.collections, ranges: heap.dead },
+  } as unknown as HeldJvm;
+  const left = dirtyDead(held, clean).reduce((sum, { bytes }) => sum + bytes, 0);
+  assert.ok(left < 4 * pageBytes, `${left} bytes of ${heap.bytes}`);
+  assert.ok(heap.standstills >= 6, `${heap.standstills} slices`);
+});
+
+test("a fast allocator, or a small heap, is left alone until the end", async () => {
+  for (const heap of [new ModelHeap(25_000, 300_000), new ModelHeap(1_000, 10)]) {
+    const { agent, jvm, options } = worldOf(heap);
+    assert.equal(await scrubEarly(agent, jvm, options), undefined);
+    assert.equal(heap.standstills, 0);
+  }
+});
+
+test("the estimate never exceeds what there is", () => {
+  const amount = fc.double({ min: 0, max: 1e12, noNaN: true });
+  fc.assert(
+    fc.property(
+      fc.record({
+        allocationBytesPerMs: fc.option(amount, { nil: undefined }),
+        edenBytes: amount,
+        disposableBytes: amount,
+      }),
+      (input) => {
+        const late = lateScrubBytes(input);
+        assert.ok(late >= 0 && late <= input.disposableBytes, `${late}`);
+      },
+    ),
+  );
+});
