@@ -19,6 +19,12 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? upper) + upper) / 2;
 }
 
+/** The same items, beginning with another one: what runs by turns should not always run in the same place. */
+export function rotated<T>(items: readonly T[], by: number): readonly T[] {
+  const at = by % Math.max(1, items.length);
+  return [...items.slice(at), ...items.slice(0, at)];
+}
+
 export type Row = Readonly<Record<string, string | number>>;
 
 /** Results as a table with right-aligned numbers, or as JSON lines. All rows have the keys of the first. */

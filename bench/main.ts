@@ -17,6 +17,14 @@ const benches: Readonly<Record<string, Entry>> = {
     summary: "whole migrations of a guest between two QEMUs",
     load: () => load("./migrate/index.ts"),
   },
+  codec: {
+    summary: "every way of compressing, on recorded dirty pages",
+    load: () => load("./codec/index.ts"),
+  },
+  compress: {
+    summary: "whole migrations of real programs, by codec and link",
+    load: () => load("./compress/index.ts"),
+  },
   javmm: {
     summary: "whole migrations of Java applications, and what they notice",
     load: () => load("./javmm/index.ts"),

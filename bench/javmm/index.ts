@@ -4,23 +4,20 @@
  *
  * Each migration has a guest of its own, booted for it, and a QEMU that waits for it already.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { buildGuestImage, type GuestImage } from "../../guest/image/build.ts";
 import { GodwitError } from "../../src/base/index.ts";
 import { sleep, systemClock } from "../../src/io/index.ts";
-import {
-  checkDefinition,
-  pinnedDefinition,
-  type VmDefinition,
-} from "../../src/qemu/launch/index.ts";
-import { atExit } from "../at-exit.ts";
 import { type BenchOptions, progress, report } from "../harness.ts";
 import type { Case, Measured } from "../migrate/case.ts";
 import { godwitCase } from "../migrate/godwit-case.ts";
-import { Guest } from "../migrate/guest.ts";
 import { qemuCases } from "../migrate/qemu-case.ts";
+import {
+  guestDefinition,
+  onStage,
+  printedFigures,
+  rounded,
+  whereItRuns,
+} from "../migrate/stage.ts";
 import { NetworkPair } from "../netns.ts";
 import { Beats } from "./beats.ts";
 import { isSteady, type Noticed, noticed } from "./figures.ts";
@@ -45,7 +42,10 @@ const settleTurnsMax = 25;
 interface Whole extends Run, Omit<Measured, keyof Run> {}
 
 export async function run(options: BenchOptions): Promise<void> {
-  const settings = settingsOf(options);
+  const settings = settingsOf(
+    options,
+    cases.map(({ name }) => name),
+  );
   // One image for all of them, whatever happens to its recipe meanwhile.
   const image = await buildGuestImage(settings.variant, {});
   using link = NetworkPair.create(settings.linkMegabits);
@@ -97,33 +97,22 @@ function turnsOf({ repetitions, workloads, collectors, cases: names }: Settings)
 }
 
 async function migrateOnce(plan: Plan): Promise<Measured & Noticed> {
-  const { settings, link, workload, next } = plan;
-  const directory = mkdtempSync(join(tmpdir(), "gwb-"));
-  const remove = (): void => rmSync(directory, { recursive: true, force: true });
-  const forget = atExit(remove);
-  try {
-    const definition = guestDefinition(plan);
-    const place = (side: "a" | "b") => ({ link, side, runtimeDirectory: join(directory, side) });
+  const { settings, link, image, workload, collector, next } = plan;
+  const words = kernelWords(workload, collector, settings.jvm);
+  const definition = guestDefinition(image, settings.memoryMebibytes, words);
+  return await onStage({ settings, link, definition, next, bootMs }, async (stage) => {
     using beats = new Beats();
-    await using source = await Guest.start(definition, { ...place("a"), start: "fresh" });
-    await source.ticks(1, bootMs);
-    const pinned = checkDefinition(pinnedDefinition(source.vm));
-    await using destination = await Guest.start(pinned, { ...place("b"), start: next.destination });
-    for (const { vm } of [source, destination]) beats.follow(vm.consoleLogPath);
+    for (const { vm } of [stage.source, stage.destination]) beats.follow(vm.consoleLogPath);
     await settle(beats, workload);
     await sleep(systemClock, settings.beforeMs);
-    const stage = { settings, link, directory, source, destination };
     const measured = await next.run(stage);
     // The guest itself checks that it goes on; where memory was not compared, that all of it is what it was.
-    const there = measured.finished ? destination : source;
+    const there = whereItRuns(stage, measured);
     await there.ticks(ticksAfter);
     const found = noticed(await beats.collect(), measured.moments, settings.beforeMs);
     if (measured.finished && measured.verified === undefined) await there.wholeSweep(sweepMs);
     return { ...measured, ...found };
-  } finally {
-    remove();
-    forget();
-  }
+  });
 }
 
 /** Until Java's compiler has seen what runs: the rate no longer rises. On a busy machine that may never be so. */
@@ -135,20 +124,6 @@ async function settle(beats: Beats, { settleMs }: Workload): Promise<void> {
   }
 }
 
-function guestDefinition({ settings, workload, collector, image }: Plan): VmDefinition {
-  return checkDefinition({
-    name: "bench",
-    memory: `${settings.memoryMebibytes}M`,
-    vcpus: 1,
-    machine: "q35",
-    accelerator: "tcg",
-    kernel: image.kernelPath,
-    initrd: image.initrdPath,
-    disks: [{ file: image.diskPath, format: "raw", readOnly: true }],
-    commandLine: `console=ttyS0 quiet panic=-1 random.trust_cpu=on ${kernelWords(workload, collector, settings.jvm)}`,
-  });
-}
-
 function constants({ linkMegabits, memoryMebibytes, boundMs, variant }: Settings) {
   return { linkMbit: linkMegabits, memoryMb: memoryMebibytes, boundMs, image: variant };
 }
@@ -156,14 +131,11 @@ function constants({ linkMegabits, memoryMebibytes, boundMs, variant }: Settings
 function tell(done: Whole, settings: Settings, options: BenchOptions): void {
   const { own, moments: _, ...rest } = done;
   const figures = {
-    setupMs: rounded(rest.setupMs),
-    totalMs: rounded(rest.totalMs),
-    downtimeMs: rounded(rest.downtimeMs),
+    ...printedFigures(done),
     appDowntimeMs: rounded(rest.appDowntimeMs),
     usualGapMs: rounded(rest.usualGapMs),
     operationsPerSecond: rounded(rest.operationsPerSecond),
     opsLost: rounded(rest.opsLost),
-    verified: rest.verified ?? null,
   };
   const line = { bench: "javmm", ...rest, ...figures, ...constants(settings), ...own };
   if (options.json) console.log(JSON.stringify(line));
@@ -173,10 +145,6 @@ function tell(done: Whole, settings: Settings, options: BenchOptions): void {
   progress(
     `${done.run} ${done.workload} ${done.collector} ${done.case}: ${total}, ${wire}, ${down}`,
   );
-}
-
-function rounded(value: number | undefined): number | null {
-  return value === undefined || !Number.isFinite(value) ? null : Math.round(value);
 }
 
 /** With --json the table and the picture are for people only: on standard error. */

@@ -26,10 +26,13 @@ export interface Settings extends CaseSettings {
 const variants = ["java", "java-8", "java-11", "java-21", "java-25"] as const;
 type JavaName = (typeof variants)[number];
 
-export function settingsOf({ quick }: BenchOptions): Settings {
+/** `caseNames`: all that there are. Throws CONFIG_INVALID on names that are not known. */
+export function settingsOf({ quick }: BenchOptions, caseNames: readonly string[]): Settings {
   const { number, names, text } = narrowing();
-  const chosen = names("WORKLOADS") ?? (quick ? ["alloc"] : undefined);
-  const collected = names("COLLECTORS") ?? (quick ? ["Parallel"] : undefined);
+  const all = workloads(quick);
+  const workloadNames = all.map(({ name }) => name);
+  const chosen = names("WORKLOADS", workloadNames) ?? (quick ? ["alloc"] : undefined);
+  const collected = names("COLLECTORS", collectors) ?? (quick ? ["Parallel"] : undefined);
   const quickCases = ["xen-rule", "godwit", "godwit-assist"];
   return {
     linkMegabits: number("LINK", quick ? 400 : 250),
@@ -38,9 +41,9 @@ export function settingsOf({ quick }: BenchOptions): Settings {
     boundMs: number("BOUND", quick ? 20 : 60) * 1000,
     downtimeLimitMs: 300,
     warmWorkers: text("WORKERS") !== "cold",
-    workloads: workloads(quick).filter(({ name }) => chosen?.includes(name) ?? true),
+    workloads: all.filter(({ name }) => chosen?.includes(name) ?? true),
     collectors: collectors.filter((name) => collected?.includes(name) ?? true),
-    cases: names("CASES") ?? (quick ? quickCases : undefined),
+    cases: names("CASES", caseNames) ?? (quick ? quickCases : undefined),
     variant: variants.find((name) => name === text("VARIANT")) ?? "java",
     beforeMs: number("BEFORE", quick ? 3 : 6) * 1000,
     jvm: text("JVM"),

@@ -1,4 +1,5 @@
 /** What a way of migrating is given, and what it answers. */
+import type { CompressionReport } from "../../src/migrate/index.ts";
 import type { GuestMemory } from "../../src/qemu/memory/index.ts";
 import { GuestMemory as Memory } from "../../src/qemu/memory/index.ts";
 import { compareHashes, hashMemory } from "../../src/migrate/verify.ts";
@@ -41,6 +42,8 @@ export interface Measured {
   readonly verified: boolean | undefined;
   /** When things happened, in ms since 1970: for who measures by what the guest does. */
   readonly moments: Moments;
+  /** What godwit's codec did; undefined without one, and for QEMU's. */
+  readonly compression?: CompressionReport | undefined;
   /** What the case itself says. */
   readonly own?: Readonly<Record<string, unknown>>;
 }

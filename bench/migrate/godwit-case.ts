@@ -89,6 +89,7 @@ async function migrate(stage: Stage, options: Partial<MigrateOptions>): Promise<
     rounds: await passCount(stage),
     wireBytes: (await link.wireBytes()) - wireBytes,
     verified: report.verified,
+    compression: report.compression,
   };
   const own = {
     ownTotalMs: Math.round(report.totalMs - (report.verifyMs ?? 0)),

@@ -5,7 +5,7 @@ import type { MigrationCapability, QmpClient } from "../../src/qemu/qmp/index.ts
 import { type Case, type Measured, memoryIsEqual, passCount, type Stage } from "./case.ts";
 import type { Guest } from "./guest.ts";
 
-interface QemuPlan {
+export interface QemuPlan {
   readonly name: string;
   readonly capabilities?: readonly MigrationCapability[];
   readonly parameters?: Readonly<Record<string, unknown>>;
@@ -37,7 +37,7 @@ export const qemuCases: readonly Case[] = [
   qemuCase({ name: "xen-rule", isEndless: true, prepare: xenRule }),
 ];
 
-function qemuCase(plan: QemuPlan): Case {
+export function qemuCase(plan: QemuPlan): Case {
   const destination = plan.isPostcopy === true ? "running" : "waiting";
   return { name: plan.name, destination, run: (stage) => migrate(stage, plan) };
 }

@@ -18,22 +18,25 @@ export interface Settings extends CaseSettings {
   readonly cases: readonly string[] | undefined;
 }
 
-export function settingsOf({ quick }: BenchOptions): Settings {
+/** `caseNames`: all that there are. Throws CONFIG_INVALID on names that are not known. */
+export function settingsOf({ quick }: BenchOptions, caseNames: readonly string[]): Settings {
   const { number, names, text } = narrowing();
   const linkMegabits = number("LINK", 400);
   const memoryMebibytes = number("MEMORY", quick ? 256 : 512);
-  const chosen = names("WORKLOADS");
+  const all = workloads(linkMegabits, memoryMebibytes);
+  const chosen = names(
+    "WORKLOADS",
+    all.map(({ name }) => name),
+  );
   return {
     linkMegabits,
     memoryMebibytes,
     repetitions: number("REPETITIONS", quick ? 1 : 3),
     boundMs: number("BOUND", quick ? 15 : 25) * 1000,
     downtimeLimitMs: 300,
-    workloads: workloads(linkMegabits, memoryMebibytes).filter(
-      ({ name }) => chosen?.includes(name) ?? true,
-    ),
+    workloads: all.filter(({ name }) => chosen?.includes(name) ?? true),
     warmWorkers: text("WORKERS") !== "cold",
-    cases: names("CASES"),
+    cases: names("CASES", caseNames),
   };
 }
 

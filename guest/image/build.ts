@@ -1,8 +1,8 @@
 /**
  * Builds the test guest without loop mounts, debootstrap or root: packages are unpacked with dpkg-deb,
- * the initrd is written by cpio.ts, a root disk (variants "java...") by `mke2fs -d`.
+ * the initrd is written by cpio.ts, a root disk (variants "server" and "java...") by `mke2fs -d`.
  *
- *   node guest/image/build.ts small|java|java-8|java-11|java-21|java-25 [--json] [--force]
+ *   node guest/image/build.ts small|server|java|java-8|java-11|java-21|java-25 [--json] [--force]
  *
  * Kernel and initrd, which all variants share, lie in $CACHE/guest/small-<hash>/, a root disk in <variant>-<hash>/, the
  * hash being that of its recipe and of the package versions. Which result belongs to a recipe is noted beside it, so that
@@ -25,7 +25,13 @@ import {
 import { buildAgent } from "../agent/build.ts";
 import { characterDeviceEntry, fileEntry, folderEntry, linkEntry, writeCpio } from "./cpio.ts";
 import { makeJavaDisk } from "./java-disk.ts";
-import { javaRecipeHash, type JavaRelease, javaReleases, packagesOf } from "./java-recipe.ts";
+import {
+  javaRecipeHash,
+  type JavaRelease,
+  javaReleases,
+  type JavaVariant,
+  packagesOf,
+} from "./java-recipe.ts";
 import {
   busyboxPackage,
   compilerFlags,
@@ -37,6 +43,8 @@ import {
   recipeHash,
 } from "./recipe.ts";
 import type { GuestVariant } from "./recipe.ts";
+import { makeServerDisk } from "./server-disk.ts";
+import { isNeeded, serverRecipeHash, serverRoots } from "./server-recipe.ts";
 
 export type GuestImage = {
   readonly variant: GuestVariant;
@@ -44,7 +52,7 @@ export type GuestImage = {
   readonly hash: string;
   readonly kernelPath: string;
   readonly initrdPath: string;
-  /** Raw ext4, to be attached read-only; variants with Java only. */
+  /** Raw ext4, to be attached read-only; not in variant "small". */
   readonly diskPath?: string;
 };
 
@@ -67,12 +75,19 @@ export async function buildGuestImage(
     initrdPath: join(folder, "initrd"),
   };
   if (variant === "small") return { variant, ...boot };
-  const release = javaReleases[variant];
-  const disk = await part(variant, await javaRecipeHash(guestFolder), options, (work) =>
-    buildDisk(work, release),
-  );
+  const disk =
+    variant === "server"
+      ? await part(variant, await serverRecipeHash(guestFolder), options, buildServerDisk)
+      : await javaDisk(variant, options);
   const hash = `${boot.hash}-${hashIn(disk)}`;
   return { variant, ...boot, hash, diskPath: join(disk, "root.ext4") };
+}
+
+async function javaDisk(variant: JavaVariant, options: BuildOptions): Promise<string> {
+  const release = javaReleases[variant];
+  return await part(variant, await javaRecipeHash(guestFolder), options, (work) =>
+    buildDisk(work, release),
+  );
 }
 
 /** What a part is built with and where. */
@@ -137,6 +152,19 @@ async function buildDisk(work: Work, release: JavaRelease): Promise<string> {
   });
 }
 
+async function buildServerDisk({ variant, recipe, temporary }: Work): Promise<string> {
+  await mkdir(join(temporary, "apt"));
+  const apt = await PrivateApt.open(guestSuite, join(temporary, "apt"));
+  const versions = new Map(
+    [...(await apt.closure(serverRoots))].filter(([name]) => isNeeded(name)),
+  );
+  return partFolder(variant, recipe, versions, async (made) => {
+    const diskPath = join(made, "root.ext4");
+    const packages = [...versions.keys()];
+    await makeServerDisk({ packages, apt, temporary, guestFolder, diskPath });
+  });
+}
+
 /** The folder of this content, filled if it is not there yet. */
 async function partFolder(
   variant: GuestVariant,
@@ -192,7 +220,7 @@ async function makeInitrd(
 }
 
 function isVariant(word: string): word is GuestVariant {
-  return word === "small" || Object.hasOwn(javaReleases, word);
+  return word === "small" || word === "server" || Object.hasOwn(javaReleases, word);
 }
 
 if (import.meta.main) {
@@ -200,7 +228,7 @@ if (import.meta.main) {
     const words = process.argv.slice(2);
     const variant = words.find(isVariant);
     if (variant === undefined) {
-      const names = ["small", ...Object.keys(javaReleases)].join("|");
+      const names = ["small", "server", ...Object.keys(javaReleases)].join("|");
       throw new SetupError(`usage: node guest/image/build.ts ${names} [--json] [--force]`);
     }
     const image = await buildGuestImage(variant, { force: words.includes("--force") });

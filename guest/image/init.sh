@@ -101,6 +101,8 @@ case ${godwit_run:-idle} in
     busybox head -n 60 /root/tmp/hs_err.log 2>/dev/null
     ;;
   # shellcheck disable=SC2086 # words on purpose
+  server) busybox env -i $options /bin/busybox chroot /root /bin/dash /opt/workload/run.sh ;;
+  # shellcheck disable=SC2086 # words on purpose
   cache) /bin/godwit-cache --both seconds=0 $options ;;
   shell) busybox setsid busybox cttyhack busybox sh ;;
   *) echo "godwit-guest FAILED unknown godwit.run=$godwit_run" ;;

@@ -1,14 +1,14 @@
 /**
  * What the test guest is made of: packages, kernel modules, programs. Nothing here downloads or builds;
- * build.ts does. Changing anything in guest/image, guest/workload or guest/agent makes a new image; root disks with Java have a
- * recipe of their own (java-recipe.ts).
+ * build.ts does. Changing anything in guest/image, guest/workload or guest/agent makes a new image; root disks have recipes of
+ * their own (java-recipe.ts, server-recipe.ts).
  */
 import { createHash } from "node:crypto";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { JavaVariant } from "./java-recipe.ts";
 
-export type GuestVariant = "small" | JavaVariant;
+export type GuestVariant = "small" | "server" | JavaVariant;
 
 /** The guest is the same on every host: always of this Debian release, whatever the machine runs. */
 export const guestSuite = "bookworm";
@@ -60,7 +60,7 @@ export async function recipeHash(guestFolder: string): Promise<string> {
   const hash = createHash("sha256");
   for (const folder of ["image", "workload", "agent", "assist/c", "assist/examples"]) {
     for (const name of (await readdir(join(guestFolder, folder))).toSorted()) {
-      if (!/\.(ts|sh|c|h)$/.test(name) || name.startsWith("java-")) continue;
+      if (!/\.(ts|sh|c|h)$/.test(name) || /^(java|server)-/.test(name)) continue;
       hash
         .update(`${folder}/${name}\0`)
         .update(await readFile(join(guestFolder, folder, name)))

@@ -47,6 +47,13 @@ export class GodwitClient {
   continueVm = (name: string, force = false) =>
     this.#call<t.Done>("continueVm", { path: { name }, body: { force } });
   discardVm = (name: string) => this.#call<t.Done>("discardVm", { path: { name } });
+  /** Leaving the loop gives up. */
+  adviseVm = (name: string, body: t.AdviseVmRequest, options?: CallOptions) =>
+    this.#follow<t.AdviceEvent>("adviseVm", { path: { name }, body }, options);
+  /** Leaving the loop ends the recording, as `endTrace` does; what was recorded is kept. */
+  traceVm = (name: string, body: t.TraceVmRequest, options?: CallOptions) =>
+    this.#follow<t.TraceEvent>("traceVm", { path: { name }, body }, options);
+  endTrace = (name: string) => this.#call<t.Done>("endTrace", { path: { name } });
   getConsole = (name: string, bytes = 65_536) =>
     this.#call<t.ConsoleTail>("getConsole", { path: { name }, query: { bytes } });
   followConsole = (name: string, bytes: number, options?: CallOptions) =>

@@ -9,6 +9,8 @@ export type StopVmRequest = z.input<typeof request.stopVm>;
 export type MigrateVmRequest = z.input<typeof request.migrateVm>;
 export type SendVmRequest = z.input<typeof request.sendVm>;
 export type ExpectVmRequest = z.input<typeof request.expectVm>;
+export type AdviseVmRequest = z.input<typeof request.adviseVm>;
+export type TraceVmRequest = z.input<typeof request.traceVm>;
 export type MigrateRequestOptions = z.output<typeof request.migrateOptions>;
 
 type Known<T> = { [K in keyof T as string extends K ? never : K]: T[K] };
@@ -48,6 +50,20 @@ export type MigrationEvent =
   | { readonly type: "line"; readonly id: string; readonly line: Line }
   | { readonly type: "finished"; readonly migration: Migration }
   | { readonly type: "expectation"; readonly name: string; readonly expected: boolean };
+export type MethodAdvice = Known<z.output<typeof reply.methodAdvice>>;
+export type Advice = Omit<Known<z.output<typeof reply.advice>>, "methods"> & {
+  readonly methods: readonly MethodAdvice[];
+};
+export type AdviceEvent =
+  | { readonly type: "progress"; readonly text: string }
+  | { readonly type: "finished"; readonly advice: Advice }
+  | { readonly type: "failed"; readonly error: { code: string; message: string } };
+export type TraceProgress = Known<z.output<typeof reply.traceProgress>>;
+export type TraceSummary = Known<z.output<typeof reply.traceSummary>>;
+export type TraceEvent =
+  | { readonly type: "progress"; readonly progress: TraceProgress }
+  | { readonly type: "finished"; readonly summary: TraceSummary }
+  | { readonly type: "failed"; readonly error: { code: string; message: string } };
 export interface ConsoleEvent {
   readonly type: "text";
   readonly text: string;

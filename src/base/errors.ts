@@ -8,6 +8,7 @@ export const errorCodes = {
   STREAM_UNSUPPORTED: "a migration stream uses a feature that godwit does not carry",
   FRAME_INVALID: "a godwit frame broke the format",
   FRAME_CHECKSUM: "a godwit frame arrived damaged",
+  TRACE_INVALID: "a trace file is damaged, or is none",
   PROTOCOL_VERSION: "the two godwits have no protocol version in common",
   PROTOCOL_ORDER: "a message came at a time when it has no meaning",
   // Peers and time

@@ -28,6 +28,14 @@ export const verbs: Readonly<Record<string, Verb>> = {
     summary: "move a running VM to another host",
     load: () => from(import("./migrate.ts")),
   },
+  advise: {
+    summary: "tell which compression fits a VM, or a trace",
+    load: () => from(import("./advise.ts")),
+  },
+  trace: {
+    summary: "record which pages a VM writes, into a file",
+    load: () => from(import("./trace.ts")),
+  },
   cancel: { summary: "cancel a migration", load: () => from(import("./cancel.ts")) },
   send: {
     summary: "migrate a QEMU that godwit did not start",

@@ -1,13 +1,28 @@
 import { GodwitError, unreachable } from "../base/index.ts";
+import { type Clock, systemClock } from "../io/index.ts";
+import { AutoEncoder, type Candidate } from "./auto/index.ts";
+import { gzipCompressor, gzipDecompressor } from "./gzip.ts";
 import { HeldBytes } from "./held-bytes.ts";
-import { type CodecName, codecIds } from "./ids.ts";
+import { type CodecChoice, codecIds } from "./ids.ts";
+import { lz4Compressor, lz4Decompressor } from "./lz4.ts";
+import {
+  checkCodecOptions,
+  codecMemoryBytesDefault,
+  codecMemoryBytesMax,
+  codecMemoryBytesMin,
+  type CodecOptions,
+} from "./options.ts";
 import type { BatchDecoder, BatchEncoder } from "./page-batch.ts";
-import { ZstdDecoder, ZstdEncoder } from "./zstd.ts";
+import { StatelessDecoder, StatelessEncoder } from "./stateless.ts";
+import { StreamsDecoder, StreamsEncoder } from "./streams/index.ts";
+import { zstdCompressor, zstdDecompressor } from "./zstd.ts";
 
 /** Records as they are: nothing is copied. */
 const none: BatchEncoder & BatchDecoder = {
   id: codecIds.none,
   name: "none",
+  memoryBytes: 0,
+  reset: () => {},
   encode: (batch) => batch.pieces,
   decode(body, rawBytes) {
     if (body.to - body.from === rawBytes) return body;
@@ -18,20 +33,79 @@ const none: BatchEncoder & BatchDecoder = {
   },
 };
 
-/** A new encoder, with no memory of earlier batches. `level`: one of `zstdLevels`. */
-export function createEncoder(name: CodecName, options: { level?: number } = {}): BatchEncoder {
-  switch (name) {
+interface EncoderOptions extends CodecOptions {
+  readonly clock?: Clock | undefined;
+}
+
+/** A new encoder, with no memory of earlier batches. Throws CONFIG_INVALID when the options do not fit the codec. */
+export function createEncoder(codec: CodecChoice, options: EncoderOptions = {}): BatchEncoder {
+  checkCodecOptions(codec, options);
+  const { level, memoryBytes = codecMemoryBytesDefault } = options;
+  switch (codec) {
     case "none":
       return none;
+    case "gzip":
+      return new StatelessEncoder(gzipCompressor(level));
     case "zstd":
-      return new ZstdEncoder(options.level);
+      return new StatelessEncoder(zstdCompressor(level));
+    case "lz4":
+      return new StatelessEncoder(lz4Compressor);
+    case "zero":
+    case "delta":
+    case "similarity":
+      return new StreamsEncoder({ method: codec, memoryBytes });
+    case "hybrid":
+      return new StreamsEncoder({
+        method: codec,
+        memoryBytes,
+        ...(level === undefined ? {} : { level }),
+      });
+    case "auto":
+      return createAuto(memoryBytes, options.clock ?? systemClock);
     default:
-      return unreachable(name);
+      return unreachable(codec);
   }
+}
+
+/** Without memory for a history: only what needs none. */
+function createAuto(memoryBytes: number, clock: Clock): BatchEncoder {
+  const candidates: Candidate[] = [
+    { name: "none", hasHistory: false, isFree: true, use: () => none },
+    { ...candidate("lz4"), use: once(() => new StatelessEncoder(lz4Compressor)) },
+    { ...candidate("zstd"), use: once(() => new StatelessEncoder(zstdCompressor())) },
+  ];
+  if (memoryBytes >= codecMemoryBytesMin) candidates.push(...hybrids(memoryBytes));
+  return new AutoEncoder(candidates, "lz4", clock);
+}
+
+/** Both write the same history, which the other side has only once. */
+function hybrids(memoryBytes: number): Candidate[] {
+  const encoder = once(() => new StreamsEncoder({ method: "hybrid", memoryBytes }));
+  return (["lz4", "zstd"] as const).map((pack) => ({
+    ...candidate(`hybrid-${pack}`),
+    hasHistory: true,
+    use() {
+      const streams = encoder();
+      streams.usePack(pack);
+      return streams;
+    },
+  }));
+}
+
+function candidate(name: string) {
+  return { name, hasHistory: false, isFree: false };
+}
+
+function once<T>(make: () => T): () => T {
+  let made: T | undefined;
+  return () => (made ??= make());
 }
 
 /** As much as may be in flight between two godwits; one batch more may be decoded when it is reached. */
 const decodedBytesMax = 16 << 20;
+
+/** Of a history at the most: what the encoder was allowed, and some room for how each side counts it. */
+const decoderMemoryBytesMax = codecMemoryBytesMax + (64 << 20);
 
 /** All decoders of one connection; each is made when its codec is first met. */
 export class Decoders {
@@ -52,10 +126,23 @@ export class Decoders {
   get(id: number): BatchDecoder {
     const known = this.#byId.get(id);
     if (known !== undefined) return known;
-    if (id !== codecIds.zstd)
-      throw new GodwitError("FRAME_INVALID", `codec ${id} is not known here`);
-    const made = new ZstdDecoder(this.#held);
+    const made = this.#make(id);
     this.#byId.set(id, made);
     return made;
+  }
+
+  #make(id: number): BatchDecoder {
+    switch (id) {
+      case codecIds.gzip:
+        return new StatelessDecoder(gzipDecompressor, this.#held);
+      case codecIds.zstd:
+        return new StatelessDecoder(zstdDecompressor, this.#held);
+      case codecIds.lz4:
+        return new StatelessDecoder(lz4Decompressor, this.#held);
+      case codecIds.streams:
+        return new StreamsDecoder(this.#held, { memoryBytesMax: decoderMemoryBytesMax });
+      default:
+        throw new GodwitError("FRAME_INVALID", `codec ${id} is not known here`);
+    }
   }
 }

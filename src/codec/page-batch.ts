@@ -14,12 +14,23 @@ export interface PageBatch {
 /** Largest batch, as records: the bound of a pages frame (docs/formats/frame.md). */
 export const batchBytesMax = 512 << 10;
 
+/** How much longer than its records a body may be that is of use for later batches. */
+export const bodyGrowthBytesMax = 136;
+
 /** Records in one piece of memory that stays unchanged until what `hold` answers is called. */
 export interface RecordRange {
   readonly bytes: Uint8Array;
   readonly from: number;
   readonly to: number;
   hold(): () => void;
+}
+
+/** What the link does at the moment, for encoders that choose by it. */
+export interface LinkState {
+  /** What it carried lately; 0: not known yet. */
+  readonly bytesPerMs: number;
+  /** Share of the time since the last call in which there was something to send and no room for it, from 0 to 1. */
+  readonly waitingShare: number;
 }
 
 /** One way to write a batch. An encoder may keep state from batch to batch; its decoder then keeps the same. */
@@ -29,6 +40,28 @@ export interface BatchEncoder {
   readonly name: string;
   /** Answers the frame's body in pieces, which must stay unchanged until the frame is sent. */
   encode(batch: PageBatch): readonly Uint8Array[];
+  /** Memory in bytes that is kept from batch to batch. */
+  readonly memoryBytes: number;
+  /** Forgets all earlier batches; the next one makes the decoder forget them too. Nothing to do without state. */
+  reset(): void;
+  /** Told some times a second. */
+  link?(state: LinkState): void;
+  /** The VM is about to stop, every millisecond counts: an encoder that tries things now does no more. */
+  settle?(): void;
+  /** Pages of which the encoder remembered an earlier version, and those of which it did not. */
+  readonly counts?: { readonly hits: number; readonly misses: number } | undefined;
+  /** What each of several methods did so far, for encoders that have a choice. */
+  usage?(): readonly MethodUsage[];
+}
+
+export interface MethodUsage {
+  readonly name: string;
+  readonly batchCount: number;
+  readonly pageCount: number;
+  /** Records, and what became of them. */
+  readonly rawBytes: number;
+  readonly bodyBytes: number;
+  readonly encodeMs: number;
 }
 
 export interface BatchDecoder {

@@ -25,6 +25,8 @@ export interface Context {
   readonly expectations: Expectations;
   readonly migrations: Migrations;
   readonly unsettled: Unsettled;
+  /** VMs whose pages are being recorded: QEMU's second monitor is taken, and so is its one migration. */
+  readonly recorded: Set<string>;
   /** Set once the daemon ends: nothing new begins. */
   stopping: boolean;
   /** For work that nobody waits for: its failure is logged, and the daemon's end waits for it. */

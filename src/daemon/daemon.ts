@@ -96,6 +96,7 @@ export class Daemon {
         recovery: { ...systemRecovery(clock), ...recovery },
         background: (work) => this.#inBackground(work),
       }),
+      recorded: new Set(),
       stopping: false,
       background: (work) => this.#inBackground(work),
     };
@@ -130,6 +131,7 @@ export class Daemon {
     this.#listener.close();
     this.#context.spare.stop();
     this.#context.unsettled.stop();
+    this.#service.tracing.stop();
     const workers = [...this.#sending.stop(), ...this.#receiving.stop()];
     const until = clock.nowMs() + stopMs;
     while (this.#active() > 0 && clock.nowMs() < until) await sleep(clock, 50);

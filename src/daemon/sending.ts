@@ -3,6 +3,7 @@ import { randomBytes } from "node:crypto";
 import { join } from "node:path";
 import { formatHostPort, isLoopback, type Migration } from "../api/index.ts";
 import { GodwitError } from "../base/index.ts";
+import { checkCodecOptions } from "../codec/index.ts";
 import {
   defaultMigrateOptions,
   type FromWorker,
@@ -126,12 +127,20 @@ export class Sending {
         `VM ${name} is being migrated already (${busy.job.migrationId})`,
       );
     }
+    if (this.#context.recorded.has(name)) {
+      throw new GodwitError(
+        "CONFLICT",
+        `VM ${name} is being recorded; wait for the end, or end it: Ctrl-C in \`godwit trace\``,
+      );
+    }
     if (!sourceStates.includes(state)) throw notMigratable(name, state);
   }
 
   #job({ host, port, insecure, options }: Target, vmName: string) {
     const { config, runtimeDirectory } = this.#context;
     const given = Object.entries(options).filter(([, value]) => value !== undefined);
+    const { compress = "none", compressLevel, compressMemoryBytes } = options;
+    checkCodecOptions(compress, { level: compressLevel, memoryBytes: compressMemoryBytes });
     return {
       kind: "send" as const,
       migrationId: randomBytes(5).toString("hex"),

@@ -6,7 +6,7 @@ import { contract, type RouteContract, requests } from "../api/contract/index.ts
 import { paths, type RouteName } from "../api/index.ts";
 import { type ErrorRecord, GodwitError, toErrorRecord } from "../base/index.ts";
 import type { Service } from "./service.ts";
-import { followConsole, followMigrations } from "./streams.ts";
+import { EventStream, followConsole, followMigrations } from "./streams.ts";
 
 interface Call {
   /** `:name` or `:id`; checked. */
@@ -72,6 +72,7 @@ function plainHandlers(service: Service): Partial<Record<RouteName, Plain>> {
     continueVm: ({ name, body }) =>
       service.continueVm(name, body as z.output<typeof requests.continueVm>),
     discardVm: ({ name }) => service.discardVm(name),
+    endTrace: ({ name }) => service.tracing.end(name),
     getConsole: ({ name, query }) => service.console(name, bytesOf(query)),
     listMigrations: () => ({ migrations: context.migrations.list() }),
     startMigration: ({ body }) =>
@@ -88,10 +89,19 @@ function plainHandlers(service: Service): Partial<Record<RouteName, Plain>> {
 }
 
 function streamHandlers(service: Service): Partial<Record<RouteName, Stream>> {
+  const { context } = service;
   return {
     followConsole: ({ name, query }, reply) => followConsole(service, reply, name, bytesOf(query)),
     followMigration: ({ id }, reply) =>
       followMigrations(service, reply, service.context.migrations.find(id).id),
+    adviseVm: ({ name, body }, reply) =>
+      service.advising.advise(reply, name, body as z.output<typeof requests.adviseVm>),
+    traceVm: ({ name, body }, reply) =>
+      service.tracing.record(
+        () => new EventStream(reply, context.clock),
+        name,
+        body as z.output<typeof requests.traceVm>,
+      ),
     followAll: (_call, reply) => followMigrations(service, reply, undefined),
   };
 }

@@ -6,6 +6,7 @@ import type { requests } from "../api/contract/index.ts";
 import { GodwitError } from "../base/index.ts";
 import { parseDefinition } from "../qemu/launch/index.ts";
 import type { z } from "zod";
+import { Advising } from "./advice.ts";
 import { programVersion } from "./config.ts";
 import type { Context } from "./context.ts";
 import { examine } from "./doctor.ts";
@@ -14,6 +15,7 @@ import { describeArrival, noAnswer } from "./kept.ts";
 import { readLog } from "./console.ts";
 import type { Receiving } from "./receiving.ts";
 import type { Sending } from "./sending.ts";
+import { Tracing } from "./tracing.ts";
 import { describeVm, noSuchVm } from "./vms.ts";
 
 type Request<K extends keyof typeof requests> = (typeof requests)[K] extends z.ZodType
@@ -22,6 +24,8 @@ type Request<K extends keyof typeof requests> = (typeof requests)[K] extends z.Z
 
 export class Service {
   readonly context: Context;
+  readonly advising: Advising;
+  readonly tracing: Tracing;
   readonly #sending: Sending;
   readonly #receiving: Receiving;
   readonly #startedWallMs: number;
@@ -30,6 +34,8 @@ export class Service {
 
   constructor(context: Context, sending: Sending, receiving: Receiving) {
     this.context = context;
+    this.tracing = new Tracing(context);
+    this.advising = new Advising(context, this.tracing);
     this.#sending = sending;
     this.#receiving = receiving;
     this.#startedWallMs = context.clock.wallMs();

@@ -13,7 +13,7 @@ const progressBytesMax = 64 * 1024;
 const bufferedBytesMax = 8 * 1024 * 1024;
 
 /** One open response. */
-class EventStream {
+export class EventStream {
   readonly closed: Promise<void>;
   readonly #reply: FastifyReply;
   #open = true;

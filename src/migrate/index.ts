@@ -1,5 +1,6 @@
 export type { FaultPoint } from "./fault-point.ts";
 export {
+  type CompressionReport,
   type Deadlines,
   defaultMigrateOptions,
   type FromWorker,

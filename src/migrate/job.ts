@@ -8,7 +8,7 @@
  */
 import type { ErrorRecord } from "../base/index.ts";
 import type { AssistReport } from "../assist/index.ts";
-import type { CodecName } from "../codec/index.ts";
+import { type CodecChoice, codecMemoryBytesDefault, type MethodUsage } from "../codec/index.ts";
 import type { FaultPoint } from "./fault-point.ts";
 import type { StallAction } from "./rounds.ts";
 
@@ -39,7 +39,11 @@ export interface MigrateOptions {
   readonly assistTimeoutMs: number;
   /** Before the first round the guest gives up its clean page cache, and zeroes what is free. */
   readonly dropCaches: boolean;
-  readonly compress: CodecName;
+  readonly compress: CodecChoice;
+  /** The codec's own default when absent. */
+  readonly compressLevel?: number;
+  /** What codecs that remember earlier pages (delta, similarity, hybrid, auto) may keep, at either end. */
+  readonly compressMemoryBytes: number;
   /** For tests of the stale-page bookkeeping: leave this share of pages out of every round, chosen from `dropSeed`. */
   readonly dropShare: number;
   readonly dropSeed: number;
@@ -57,6 +61,7 @@ export const defaultMigrateOptions: MigrateOptions = {
   assistTimeoutMs: 5_000,
   dropCaches: false,
   compress: "none",
+  compressMemoryBytes: codecMemoryBytesDefault,
   dropShare: 0,
   dropSeed: 1,
 };
@@ -209,6 +214,24 @@ export interface RoundReport extends SentCounts {
   readonly dirtyBytes: number;
 }
 
+/** What the codec did, from the source's end. */
+export interface CompressionReport {
+  readonly codec: CodecChoice;
+  readonly level?: number;
+  /** Records that went in, the bodies that came out, and how many times as long the former are. */
+  readonly rawBytes: number;
+  readonly bodyBytes: number;
+  readonly ratio: number;
+  /** Time of the data path's thread. */
+  readonly encodeMs: number;
+  /** Memory that the codec holds at this end, at the end. */
+  readonly memoryBytes: number;
+  /** Share of the pages of which an earlier version was at hand, for codecs that look for one. */
+  readonly hitShare?: number;
+  /** With `auto`: by method. */
+  readonly methods?: readonly MethodUsage[];
+}
+
 export interface MigrationReport {
   readonly totalMs: number;
   /** VM stopped at the source until it runs at the destination, without the time that verification took. */
@@ -224,6 +247,8 @@ export interface MigrationReport {
   /** The source's: absent at the destination. */
   readonly droppedAreaCount?: number;
   readonly compressedAwayBytes?: number;
+  /** Absent without a codec. */
+  readonly compression?: CompressionReport;
   readonly roundDetails?: readonly RoundReport[];
   readonly assist?: AssistReport;
   /** Undefined when not asked for. */

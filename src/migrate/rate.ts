@@ -69,3 +69,35 @@ export class Pacer {
     return this.#tokens >= 0 ? 0 : -this.#tokens / this.#bytesPerMs;
   }
 }
+
+/** Less than that says nothing about a codec. */
+const recordBytesMin = 1 << 20;
+
+/**
+ * What a link that carries so much carries of memory: a codec makes that more, as long as it is fast enough. Judged by what
+ * was sent between the last two calls of `update`.
+ */
+export class RecordRate {
+  #rawBytes = 0;
+  #bodyBytes = 0;
+  #encodeMs = 0;
+  #ratio = 1;
+  #encodedPerMs = Number.POSITIVE_INFINITY;
+
+  /** Sums since the beginning: records, what they became, and the time that took. */
+  update(rawBytes: number, bodyBytes: number, encodeMs: number): void {
+    const raw = rawBytes - this.#rawBytes;
+    if (raw < recordBytesMin) return;
+    this.#ratio = raw / Math.max(1, bodyBytes - this.#bodyBytes);
+    const ms = encodeMs - this.#encodeMs;
+    this.#encodedPerMs = ms > 0 ? raw / ms : Number.POSITIVE_INFINITY;
+    this.#rawBytes = rawBytes;
+    this.#bodyBytes = bodyBytes;
+    this.#encodeMs = encodeMs;
+  }
+
+  /** `bytesPerMs`: of the link. */
+  recordsPerMs(bytesPerMs: number): number {
+    return Math.min(bytesPerMs * this.#ratio, this.#encodedPerMs);
+  }
+}

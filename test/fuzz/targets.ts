@@ -1,6 +1,6 @@
 /** What is fuzzed. Add a target here: it then runs in `npm test` for two seconds and under `npm run fuzz`. */
 import { agentBodyTarget, agentFrameTarget } from "./agent.ts";
-import { codecTarget } from "./codec.ts";
+import { codecTarget, streamsTarget } from "./codec.ts";
 import type { FuzzTarget } from "./engine.ts";
 import { frameTarget, mendedFrameTarget } from "./frames.ts";
 import { fuzzQmp, qmpCorpus } from "./qmp.ts";
@@ -15,6 +15,7 @@ export const targets: readonly FuzzTarget[] = [
   agentFrameTarget,
   agentBodyTarget,
   codecTarget,
+  streamsTarget,
   {
     name: "qmp",
     corpus: () => qmpCorpus.map((line) => new TextEncoder().encode(line)),

@@ -159,6 +159,34 @@ const roundDetail = z.object({
   wireBytes: z.number(),
 });
 
+const compression = z.object({
+  codec: z.string(),
+  level: z.number().optional(),
+  rawBytes: z.number().meta({ description: "Page records that went into the codec." }),
+  bodyBytes: z.number().meta({ description: "What it made of them." }),
+  ratio: z.number(),
+  encodeMs: z.number().meta({ description: "Time of the data path's thread." }),
+  memoryBytes: z.number().meta({ description: "Held by the codec at the source." }),
+  hitShare: z
+    .number()
+    .optional()
+    .meta({ description: "Of the pages: an earlier version was at hand." }),
+  methods: z
+    .array(
+      z.object({
+        name: z.string(),
+        batchCount: z.number(),
+        pageCount: z.number(),
+        rawBytes: z.number(),
+        bodyBytes: z.number(),
+        encodeMs: z.number(),
+      }),
+    )
+    .readonly()
+    .optional()
+    .meta({ description: "What auto chose." }),
+});
+
 export const report = z.looseObject({
   totalMs: z.number(),
   downtimeMs: z.number().optional(),
@@ -172,6 +200,7 @@ export const report = z.looseObject({
   staleFetchedCount: z.number(),
   droppedAreaCount: z.number().optional(),
   compressedAwayBytes: z.number().optional(),
+  compression: compression.optional(),
   roundDetails: z.array(roundDetail).readonly().optional(),
   assist: assist.optional(),
   verified: z.boolean().optional(),
@@ -231,6 +260,85 @@ export const migrationEvent = z.discriminatedUnion("type", [
   z.looseObject({ type: z.literal("line"), id: z.string(), line }),
   z.looseObject({ type: z.literal("finished"), migration }),
   z.looseObject({ type: z.literal("expectation"), name: z.string(), expected: z.boolean() }),
+]);
+
+/** What one way of compressing did to a VM's pages, and what that means under the constraints (src/advise). */
+export const methodAdvice = z.looseObject({
+  method: z.string(),
+  ratio: z.number().meta({ description: "Bytes of page records over bytes sent, in epochs." }),
+  encodeMsPerMb: z.number().meta({ description: "CPU time; MB are 10^6 bytes of records." }),
+  decodeMbPerS: z.number(),
+  memoryBytes: z.number().meta({ description: "What the encoder keeps from batch to batch." }),
+  firstCopyRatio: z.number().optional(),
+  sustainableBytesPerSecond: z.number().meta({
+    description: "How fast the VM may dirty memory before link or CPU time are used up.",
+  }),
+  limit: z.enum(["link", "cpu"]),
+  linkShare: z.number().meta({ description: "Of the link, at the rate that was measured." }),
+  cpuShare: z.number().meta({ description: "Of one core, at the rate that was measured." }),
+  fitsMemory: z.boolean(),
+  fits: z.boolean().meta({ description: "All constraints are met at the rate that was measured." }),
+  onFront: z.boolean().meta({ description: "No other has a better ratio for less CPU time." }),
+});
+
+export const advice = z.looseObject({
+  name: z.string(),
+  intervalMs: z.number(),
+  epochCount: z.number(),
+  epochsBytes: z.number(),
+  dirtyBytesPerSecond: z.number(),
+  constraints: z.object({
+    linkBytesPerSecond: z.number(),
+    cpuShare: z.number(),
+    memoryBytes: z.number(),
+  }),
+  methods: z.array(methodAdvice).readonly(),
+  leftOut: z.array(z.string()).readonly().meta({ description: "Methods that were not measured." }),
+  recommended: z.string().optional(),
+  reason: z.string(),
+  picture: z.string().meta({ description: "SVG." }),
+});
+
+/** A stream of these ends with `finished` or `failed`; closing the connection gives up. */
+export const adviceEvent = z.discriminatedUnion("type", [
+  z.looseObject({ type: z.literal("progress"), text: z.string() }),
+  z.looseObject({ type: z.literal("finished"), advice }),
+  z.looseObject({ type: z.literal("failed"), ...errorReply.shape }),
+]);
+
+export const traceProgress = z.looseObject({
+  phase: z.enum(["base", "recording", "finishing"]),
+  elapsedMs: z.number(),
+  memoryBytes: z.number(),
+  epochCount: z.number(),
+  pageCount: z.number(),
+  dirtyPageCount: z.number().meta({ description: "Of the last epoch." }),
+  rawBytes: z.number(),
+  fileBytes: z.number(),
+});
+
+export const traceSummary = z.looseObject({
+  path: z.string(),
+  ended: z.enum(["duration", "size", "cancelled", "stopped"]),
+  memoryBytes: z.number(),
+  epochCount: z.number(),
+  intervalMs: z.number(),
+  medianIntervalMs: z.number(),
+  basePageCount: z.number(),
+  medianDirtyPages: z.number(),
+  rawBytes: z.number(),
+  fileBytes: z.number(),
+  lateCount: z
+    .number()
+    .meta({ description: "Epochs that ended although QEMU had not sent everything in time." }),
+  recordedMs: z.number(),
+});
+
+/** A stream of these ends with `finished` or `failed`; closing the connection ends the recording. */
+export const traceEvent = z.discriminatedUnion("type", [
+  z.looseObject({ type: z.literal("progress"), progress: traceProgress }),
+  z.looseObject({ type: z.literal("finished"), summary: traceSummary }),
+  z.looseObject({ type: z.literal("failed"), ...errorReply.shape }),
 ]);
 
 export const consoleEvent = z.looseObject({ type: z.literal("text"), text: z.string() });

@@ -67,7 +67,22 @@ export const migrateOptions = z.strictObject({
   dropCaches: z.boolean().optional().meta({
     description: "The guest gives up its clean page cache before the first round.",
   }),
-  compress: z.enum(["none", "zstd"]).optional(),
+  compress: z
+    .enum(["none", "zero", "gzip", "zstd", "lz4", "delta", "similarity", "hybrid", "auto"])
+    .optional()
+    .meta({ description: "How what travels is compressed; auto chooses while it sends." }),
+  compressLevel: z.int().min(-100).max(100).optional().meta({
+    description: "Of gzip (1 to 9), zstd or hybrid (-7 to 9, without -1 and 0).",
+  }),
+  compressMemoryBytes: z
+    .int()
+    .min(0)
+    .max(2 ** 30)
+    .optional()
+    .meta({
+      description:
+        "What delta, similarity, hybrid and auto may remember of earlier pages, at both ends.",
+    }),
   dropShare: z.number().min(0).max(1).optional().meta({ description: "For tests only." }),
   dropSeed: z.int().min(0).optional().meta({ description: "For tests only." }),
 });
@@ -103,6 +118,54 @@ export const expectVm = z.strictObject({
     description: "QMP socket of a QEMU that was started with -incoming defer.",
   }),
   pid: z.int().positive().optional(),
+});
+
+/** Constraints under which a VM's pages would be compressed, and how long to look at it. */
+export const adviseVm = z.strictObject({
+  linkBytesPerSecond: z.int().min(1).default(125_000_000),
+  cpuShare: z.number().gt(0).max(1).default(0.2).meta({ description: "Of one core." }),
+  memoryBytes: z
+    .int()
+    .min(2 ** 20)
+    .default(256 * 2 ** 20)
+    .meta({ description: "For what a method keeps of earlier pages." }),
+  durationMs: z.int().min(500).max(60_000).default(5_000),
+  intervalMs: z.int().min(25).max(10_000).default(100),
+});
+
+/** What to record of a VM, and into which file (docs/formats/trace.md). */
+export const traceVm = z.strictObject({
+  path: absolutePath.max(4096).meta({
+    description:
+      "On the daemon's host, in a folder that its user may write to; must not be there yet.",
+  }),
+  intervalMs: z.int().min(10).max(60_000).default(100),
+  durationMs: z
+    .int()
+    .min(100)
+    .max(3_600_000)
+    .default(10_000)
+    .meta({ description: "After the base image." }),
+  base: z.enum(["full", "touched", "none"]).default("full").meta({
+    description: "All memory as it was first, only pages that are written later, or nothing.",
+  }),
+  pages: z
+    .int()
+    .min(1)
+    .max(65_536)
+    .default(1)
+    .meta({ description: "Keep one of so many pages, with all their versions." }),
+  fileBytesMax: z
+    .int()
+    .min(2 ** 20)
+    .default(4 * 2 ** 30)
+    .meta({ description: "The recording ends when its file has grown to this." }),
+  workload: z
+    .string()
+    .max(255)
+    .default("")
+    .meta({ description: "What runs in the VM, for readers." }),
+  note: z.string().max(4000).default(""),
 });
 
 export const consoleQuery = z.strictObject({

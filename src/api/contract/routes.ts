@@ -28,6 +28,19 @@ export const contract = {
     reply: reply.done,
   },
   discardVm: { summary: "Throw away a kept or crashed VM", reply: reply.done },
+  adviseVm: {
+    summary: "Which way of compressing fits a VM's pages: records them and tries all",
+    body: request.adviseVm,
+    reply: reply.adviceEvent,
+    stream: true,
+  },
+  traceVm: {
+    summary: "Record a VM's dirty pages into a file of the daemon's host",
+    body: request.traceVm,
+    reply: reply.traceEvent,
+    stream: true,
+  },
+  endTrace: { summary: "End a recording before its time", reply: reply.done },
   getConsole: {
     summary: "The end of a VM's console log",
     query: request.consoleQuery,

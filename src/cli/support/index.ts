@@ -1,4 +1,5 @@
 /** What the verbs share. */
+export { adviceText } from "./advice.ts";
 export {
   act,
   type CommonOptions,
@@ -26,4 +27,5 @@ export {
   parseBandwidth,
   parseBytes,
   parseDuration,
+  parseShare,
 } from "./units.ts";

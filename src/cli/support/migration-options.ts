@@ -7,7 +7,8 @@ import {
   parseHostPort,
 } from "../../api/index.ts";
 import { option, verb } from "./command.ts";
-import { parseBandwidth, parseDuration } from "./units.ts";
+import { UsageError } from "./errors.ts";
+import { parseBandwidth, parseBytes, parseDuration } from "./units.ts";
 
 /** A verb of that name with the options. */
 export function migrationOptions(name: string, summary: string, examples: readonly string[]) {
@@ -61,8 +62,25 @@ export function migrationOptions(name: string, summary: string, examples: readon
     .addOption(
       new Option("--compress <codec>", "compress what travels (default: none)").choices([
         "none",
+        "zero",
+        "gzip",
         "zstd",
+        "lz4",
+        "delta",
+        "similarity",
+        "hybrid",
+        "auto",
       ] as const),
+    )
+    .option(
+      "--compress-level <level>",
+      "of gzip (1 to 9), zstd or hybrid (-7 to 9): more is smaller and slower (default: 1)",
+      option("--compress-level", parseLevel),
+    )
+    .option(
+      "--compress-memory <size>",
+      "what delta, similarity, hybrid and auto may remember, at both ends (default: 256M)",
+      option("--compress-memory", parseBytes),
     )
     .option("--verify", "compare all memory of both VMs before the destination runs")
     .option("--insecure", "allow plain TCP to another machine")
@@ -87,9 +105,16 @@ export function requestOptions(given: Given): MigrateRequestOptions {
     assistTimeoutMs: given.assistTimeout,
     dropCaches: given.dropCaches,
     compress: given.compress,
+    compressLevel: given.compressLevel,
+    compressMemoryBytes: given.compressMemory,
     dropShare: given.dropShare,
     dropSeed: given.dropSeed,
   };
+}
+
+function parseLevel(text: string): number {
+  if (/^-?\d{1,2}$/.test(text)) return Number(text);
+  throw new UsageError(`"${text}" is no level`, "write a whole number, like 1");
 }
 
 export function parseTarget(text: string): HostPort {

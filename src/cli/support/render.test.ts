@@ -4,7 +4,7 @@ import { test } from "node:test";
 import type { Migration, Progress, Report } from "../../api/index.ts";
 import { progressBlock, progressLine } from "./progress.ts";
 import { createScreen } from "./screen.ts";
-import { summary } from "./summary.ts";
+import { reportText, summary } from "./summary.ts";
 
 const MiB = 2 ** 20;
 
@@ -115,6 +115,37 @@ web runs at 10.0.0.2
   mean rate   22.5 MiB/s
   pages       91,136 sent whole, 12,004 zero, 512 left out, 7 fetched at the end
   verified    all memory is equal (830 ms, not in the downtime)`,
+  );
+});
+
+test("the summary says what a codec saved, what it cost, and which methods auto chose", () => {
+  const codec = { rawBytes: 400 * MiB, bodyBytes: 50 * MiB, ratio: 8, encodeMs: 412.6 };
+  const compression = { codec: "hybrid", ...codec, memoryBytes: 200 * MiB, hitShare: 0.914 };
+  const method = { batchCount: 9, pageCount: 9, bodyBytes: 9, encodeMs: 9 };
+  const lines = (more: Partial<NonNullable<Report["compression"]>>): string[] => {
+    const all = {
+      ...report,
+      compressedAwayBytes: 350 * MiB,
+      compression: { ...compression, ...more },
+    };
+    const text = reportText(all, "source").split("\n");
+    return text.filter((line) => line.startsWith("compressed"));
+  };
+  assert.deepEqual(lines({}), [
+    "compressed away  350 MiB (8.00 to 1, 413 ms of CPU, 200 MiB of memory, 91 % of pages were known)",
+    "compressed with  hybrid",
+  ]);
+  assert.deepEqual(lines({ codec: "gzip", level: 6, memoryBytes: 1000, hitShare: undefined }), [
+    "compressed away  350 MiB (8.00 to 1, 413 ms of CPU)",
+    "compressed with  gzip, level 6",
+  ]);
+  const methods = [
+    { name: "none", rawBytes: 6 * MiB, ...method },
+    { name: "hybrid-lz4", rawBytes: 394 * MiB, ...method },
+  ];
+  assert.equal(
+    lines({ codec: "auto", methods })[1],
+    "compressed with  auto: hybrid-lz4 99 %, none 1.5 %",
   );
 });
 

@@ -53,6 +53,7 @@ export function reportText(report: Report, role: Migration["role"]): string {
       : [["received", formatBytes(report.streamBytes)] as const]),
     ["pages", pagesText(report, role)],
     ["compressed away", compressedText(report)],
+    ["compressed with", methodsText(report)],
     ...assistFacts(report),
     ["verified", verifiedText(report)],
   ]);
@@ -91,8 +92,27 @@ function optionalBytes(bytes: number | undefined): string | undefined {
   return bytes === undefined ? undefined : formatBytes(bytes);
 }
 
-function compressedText({ compressedAwayBytes = 0 }: Report): string | undefined {
-  return compressedAwayBytes > 0 ? formatBytes(compressedAwayBytes) : undefined;
+function compressedText({ compressedAwayBytes = 0, compression }: Report): string | undefined {
+  if (compression === undefined) {
+    return compressedAwayBytes > 0 ? formatBytes(compressedAwayBytes) : undefined;
+  }
+  const { ratio, encodeMs, memoryBytes, hitShare } = compression;
+  const parts = [`${ratio.toFixed(ratio < 10 ? 2 : 1)} to 1`, `${formatDuration(encodeMs)} of CPU`];
+  if (memoryBytes >= 1 << 20) parts.push(`${formatBytes(memoryBytes)} of memory`);
+  if (hitShare !== undefined) parts.push(`${percent(hitShare, 1)} of pages were known`);
+  return `${formatBytes(Math.max(0, compressedAwayBytes))} (${parts.join(", ")})`;
+}
+
+/** The methods by their share of what was encoded, the largest first. */
+function methodsText({ compression }: Report): string | undefined {
+  if (compression === undefined) return undefined;
+  const { codec, level, methods, rawBytes } = compression;
+  const name = level === undefined ? codec : `${codec}, level ${level}`;
+  if (methods === undefined || methods.length === 0) return name;
+  const shares = methods
+    .toSorted((a, b) => b.rawBytes - a.rawBytes)
+    .map((method) => `${method.name} ${percent(method.rawBytes, Math.max(1, rawBytes))}`);
+  return `${name}: ${shares.join(", ")}`;
 }
 
 function assistFacts(report: Report) {

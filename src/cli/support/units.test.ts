@@ -8,6 +8,7 @@ import {
   parseBandwidth,
   parseBytes,
   parseDuration,
+  parseShare,
 } from "./units.ts";
 
 test("bandwidth tells bits from bytes", () => {
@@ -85,4 +86,11 @@ test("quantities are short", () => {
     ["0 ms", "3.1 ms", "340 ms", "12.3 s", "1 min 0 s", "2 min 5 s", "2 h 5 min", "2 d 7 h"],
   );
   assert.deepEqual([12, 1234, 1_234_567].map(formatCount), ["12", "1,234", "1,234,567"]);
+});
+
+test("shares of a core have a percent sign", () => {
+  assert.deepEqual(["20%", "0.5 %", "100%"].map(parseShare), [0.2, 0.005, 1]);
+  for (const text of ["20", "0.2", "0%", "101%", "-1%", "a%", "%", ""]) {
+    assert.throws(() => parseShare(text), { name: "UsageError" }, text);
+  }
 });

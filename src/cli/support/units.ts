@@ -65,6 +65,17 @@ export function parseBytes(text: string): number {
   return Number(match[1]) * (prefixes[match[2] ? `${match[2].toLowerCase()}i` : ""] ?? 1);
 }
 
+/** "20%" → 0.2. A bare number is refused: 0.2 of what? */
+export function parseShare(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*%$/.exec(text.trim());
+  const share = Number(match?.[1]) / 100;
+  if (match !== null && share > 0 && share <= 1) return share;
+  throw new UsageError(
+    `"${text}" is no share of a core`,
+    "write a number above 0 and up to 100, with a percent sign: 20%",
+  );
+}
+
 const binary = ["B", "KiB", "MiB", "GiB", "TiB"];
 
 /** 1536 → "1.5 KiB". Three digits at least, so that columns stay calm. */

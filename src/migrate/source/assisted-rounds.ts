@@ -79,16 +79,19 @@ export class AssistedRounds {
   /**
    * Once little is dirty QEMU would look again every 20 ms and send the same pages each time: it is kept from going on before
    * a sensible time has passed.
+   *
+   * Answers a promise when what help left out follows now: what QEMU says of this pass then tells too little.
    */
-  passBegan(startMs: number): void {
+  passBegan(startMs: number): Promise<void> | undefined {
     const { assistance, clock, pump } = this.#options;
     const waitMs = roundMsMin - (startMs - this.#passStartMs);
     this.#passStartMs = startMs;
-    this.#sendRest();
+    const rest = this.#sendRest();
     const isEarly = this.#options.phase() === "rounds" || this.#options.phase() === "preparing";
-    if (!assistance.isActive || waitMs <= 0 || !isEarly || this.#holds) return;
+    if (!assistance.isActive || waitMs <= 0 || !isEarly || this.#holds) return rest;
     pump.hold("round");
     clock.after(waitMs, () => pump.unhold("round"));
+    return rest;
   }
 
   /** What became ordinary memory again travels now rather than at the end. */
@@ -193,14 +196,16 @@ export class AssistedRounds {
     if (early.includes(phase())) await qemu()?.iterate();
     // Most of it QEMU knows to be dirty, and sends in the pass that is under way.
     this.#owesRest = true;
-    clock.after(passMsMax, () => this.#sendRest());
+    clock.after(passMsMax, () => void this.#sendRest());
   }
 
-  #sendRest(): void {
-    if (!this.#owesRest) return;
+  #sendRest(): Promise<void> | undefined {
+    if (!this.#owesRest) return undefined;
     this.#owesRest = false;
     const { pump, start } = this.#options;
-    start(pump.sendOwed().then(() => pump.allowSwitchover()));
+    const sent = pump.sendOwed().then(() => pump.allowSwitchover());
+    start(sent);
+    return sent;
   }
 }
 

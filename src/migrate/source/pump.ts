@@ -33,6 +33,7 @@ import type { FrameChannel } from "../channel.ts";
 import { FlightWindow } from "../flight-window.ts";
 import { Pacer } from "../rate.ts";
 import type { SkipMap } from "../skip-map.ts";
+import { LinkMeter } from "./link-meter.ts";
 import { batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
 
 /**
@@ -68,6 +69,7 @@ export class SourcePump implements StreamSink {
   readonly #reader: StreamReader;
   readonly #holds = new Set<HoldReason>();
   readonly #window = new FlightWindow();
+  readonly #link = new LinkMeter();
   #pacer: Pacer | undefined;
   #socket: Socket | undefined;
   #slab: Slab | undefined;
@@ -84,8 +86,10 @@ export class SourcePump implements StreamSink {
   isGated = false;
   /** Left out before, and read from the guest's memory since. */
   staleFetchedCount = 0;
-  /** What the codec saved. */
-  compressedAwayBytes = 0;
+  /** Records that went through the codec, the bodies it made of them, and its time. */
+  encodedRawBytes = 0;
+  encodedBodyBytes = 0;
+  encodeMs = 0;
 
   constructor(options: {
     clock: Clock;
@@ -116,6 +120,15 @@ export class SourcePump implements StreamSink {
   useSkip(skip: SkipMap): void {
     this.#skip = skip;
     this.#reader.useFilter(skip);
+  }
+
+  get encoder(): BatchEncoder {
+    return this.#encoder;
+  }
+
+  /** What the codec saved. */
+  get compressedAwayBytes(): number {
+    return this.encodedRawBytes - this.encodedBodyBytes;
   }
 
   /** Bytes of QEMU's stream read so far. */
@@ -172,15 +185,21 @@ export class SourcePump implements StreamSink {
   liftBandwidth(): void {
     this.#pacer = undefined;
     this.unhold("pace");
+    this.#encoder.settle?.();
   }
 
   hold(reason: HoldReason): void {
     this.#holds.add(reason);
+    if (isForRoom(reason)) this.#link.waits(this.#clock.nowMs());
     this.receiver.holdBack();
   }
 
   unhold(reason: HoldReason): void {
-    if (!this.#holds.delete(reason) || this.#holds.size > 0) return;
+    if (!this.#holds.delete(reason)) return;
+    if (isForRoom(reason) && !this.#holds.has("window") && !this.#holds.has("pace")) {
+      this.#link.goesOn(this.#clock.nowMs());
+    }
+    if (this.#holds.size > 0) return;
     this.receiver.goOn();
   }
 
@@ -195,12 +214,15 @@ export class SourcePump implements StreamSink {
   }
 
   acknowledged(bytes: number, bytesPerMs: number): void {
-    if (!this.#window.acknowledged(bytes, this.#clock.nowMs(), bytesPerMs)) {
+    const nowMs = this.#clock.nowMs();
+    if (!this.#window.acknowledged(bytes, nowMs, bytesPerMs)) {
       throw new GodwitError(
         "FRAME_INVALID",
         `an acknowledgement of ${bytes} of ${this.sentBytes} bytes`,
       );
     }
+    const link = this.#link.acknowledged(bytes, nowMs);
+    if (link !== undefined) this.#encoder.link?.(link);
     if (this.#window.hasRoom) this.unhold("window");
   }
 
@@ -361,8 +383,11 @@ export class SourcePump implements StreamSink {
   /** As `#restrain`, for what does not come from the socket. */
   async #room(wireBytes: number): Promise<void> {
     const waitMs = this.#pacer?.spend(wireBytes, this.#clock.nowMs()) ?? 0;
+    if (waitMs < 1 && !this.#window.isFull) return;
+    this.#link.waits(this.#clock.nowMs());
     if (waitMs >= 1) await sleep(this.#clock, waitMs);
     while (this.#window.isFull && !this.#stopped) await sleep(this.#clock, roomPollMs);
+    this.#link.goesOn(this.#clock.nowMs());
   }
 
   /** `pages` ascend; neighbours are read at once. */
@@ -391,16 +416,25 @@ export class SourcePump implements StreamSink {
     this.#batchHeader = emptyHeader(0);
   }
 
-  /** `header.bodyBytes` is the length of the records in `pieces`. */
+  /**
+   * `header.bodyBytes` is the length of the records in `pieces`. Encodes and sends in one go, whoever calls: encoders may
+   * have a history, so batches must be sent in the order in which they were encoded.
+   */
   #sendBatch(header: FrameHeader, pieces: readonly Uint8Array[], sent: () => void): void {
     const { block, bodyBytes, pageCount, zeroCount } = header;
+    const startMs = this.#clock.nowMs();
     const body = this.#encoder.encode({ block, pieces, bytes: bodyBytes, pageCount, zeroCount });
+    this.encodeMs += this.#clock.nowMs() - startMs;
     header.codec = this.#encoder.id;
     header.rawBytes = bodyBytes;
     header.bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);
-    this.compressedAwayBytes += bodyBytes - header.bodyBytes;
+    this.encodedRawBytes += header.rawBytes;
+    this.encodedBodyBytes += header.bodyBytes;
     this.#count(header.bodyBytes);
-    this.#channel.sendPages(header, body, sent);
+    const isCopy = !body.some(({ buffer }) => buffer === pieces[0]?.buffer);
+    this.#channel.sendPages(header, body, isCopy ? () => {} : sent);
+    // What was encoded elsewhere does not keep the slab: the link, not the room for records, is what bounds.
+    if (isCopy) sent();
   }
 
   /** Keeps the current slab until the returned function is called. */
@@ -427,6 +461,11 @@ export class SourcePump implements StreamSink {
       error instanceof GodwitError ? error : new GodwitError("IO", String(error), { cause: error }),
     );
   }
+}
+
+/** The link's reasons; the others are ours. */
+function isForRoom(reason: HoldReason): boolean {
+  return reason === "window" || reason === "pace";
 }
 
 function emptyHeader(block: number): FrameHeader {

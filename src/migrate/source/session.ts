@@ -17,7 +17,7 @@ import { Driver } from "../driver.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
 import { removeJournal, writeJournal } from "../journal.ts";
 import { RandomHints } from "../random-hints.ts";
-import { RateMeter } from "../rate.ts";
+import { RateMeter, RecordRate } from "../rate.ts";
 import { SkipMap } from "../skip-map.ts";
 import { connectChannel } from "../transport.ts";
 import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
@@ -66,6 +66,7 @@ export class SourceSession {
   readonly #clock: Clock;
   readonly #host: SourceHost;
   readonly #meter: RateMeter;
+  readonly #recordRate = new RecordRate();
   readonly #channel: FrameChannel;
   readonly #driver: Driver<SourceState, SourceEvent, SourceEffect>;
   readonly #skip = new SkipMap();
@@ -119,7 +120,11 @@ export class SourceSession {
       clock,
       channel: this.#channel,
       skip: options.dropShare > 0 ? this.#skip : undefined,
-      encoder: createEncoder(options.compress),
+      encoder: createEncoder(options.compress, {
+        level: options.compressLevel,
+        memoryBytes: options.compressMemoryBytes,
+        clock,
+      }),
       bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
       readPages: (block, page, targets) => this.#memory?.readPagesNow(block, page, targets),
       events: {
@@ -145,6 +150,7 @@ export class SourceSession {
       skip: this.#skip,
       meter: this.#meter,
       assistance: this.#assistance,
+      options,
     });
   }
 
@@ -317,9 +323,11 @@ export class SourceSession {
     const startMs = this.#clock.nowMs();
     this.#passCount++;
     const pass = this.#passCount;
-    this.#assisted.passBegan(startMs);
+    const rest = this.#assisted.passBegan(startMs);
     if (this.#driver.state.phase !== "rounds" && this.#driver.state.phase !== "setup") return;
     try {
+      // The next pass tells what was dirtied meanwhile.
+      if (rest !== undefined) return await rest;
       const { ram } = (await this.#qemu?.query()) ?? {};
       if (ram === undefined) return;
       this.#hints?.refresh();
@@ -329,7 +337,9 @@ export class SourceSession {
       const adjusted = this.#assistance.adjust(found, counts);
       const assisted = this.#assistance.isActive;
       const round = assisted ? adjusted : found;
-      const bytesPerMs = this.#meter.bytesPerMs(startMs);
+      const { encodedRawBytes, encodedBodyBytes, encodeMs } = this.#pump;
+      this.#recordRate.update(encodedRawBytes, encodedBodyBytes, encodeMs);
+      const bytesPerMs = this.#recordsPerMs();
       if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs))) {
         return;
       }
@@ -340,6 +350,11 @@ export class SourceSession {
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  /** What the link carried lately, as memory: with a codec that is more than its bytes. */
+  #recordsPerMs(): number {
+    return this.#recordRate.recordsPerMs(this.#meter.bytesPerMs(this.#clock.nowMs()));
   }
 
   /** The monitor is gone: is QEMU? A process that has ended cannot run its VM. */
@@ -458,7 +473,7 @@ export class SourceSession {
   }
 
   async #prepareApplications(): Promise<void> {
-    const bytesPerMs = this.#meter.bytesPerMs(this.#clock.nowMs());
+    const bytesPerMs = this.#recordsPerMs();
     const prepared = await this.#assisted.prepare(bytesPerMs);
     this.#dispatch({ type: prepared ? "prepared" : "unprepared" });
   }

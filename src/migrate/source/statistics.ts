@@ -2,7 +2,14 @@
 import type { Clock } from "../../io/index.ts";
 import type { FrameChannel } from "../channel.ts";
 import type { AssistReport } from "../../assist/index.ts";
-import type { MigrationProgress, MigrationReport, RoundReport, SentCounts } from "../job.ts";
+import type {
+  CompressionReport,
+  MigrateOptions,
+  MigrationProgress,
+  MigrationReport,
+  RoundReport,
+  SentCounts,
+} from "../job.ts";
 import type { RateMeter } from "../rate.ts";
 import type { Round, RoundStatus } from "../rounds.ts";
 import type { SkipMap } from "../skip-map.ts";
@@ -17,6 +24,7 @@ export interface StatisticsSources {
   readonly skip: SkipMap;
   readonly meter: RateMeter;
   readonly assistance: Assistance;
+  readonly options: MigrateOptions;
 }
 
 const nothingSent: SentCounts = {
@@ -38,6 +46,7 @@ export class SourceStatistics {
   readonly #skip: SkipMap;
   readonly #meter: RateMeter;
   readonly #assistance: Assistance;
+  readonly #options: MigrateOptions;
   readonly #rounds: RoundReport[] = [];
   #roundCounts: SentCounts = nothingSent;
   #thawMs = 0;
@@ -48,21 +57,22 @@ export class SourceStatistics {
   verifyMs: number | undefined;
   #round: Round | undefined;
   #status: RoundStatus | undefined;
-  /** Bytes sent at the start of the round. */
-  #roundSentBytes = 0;
+  /** Records sent at the start of the round. */
+  #roundRecordBytes = 0;
   #stoppedMs: number | undefined;
   #loadedMs: number | undefined;
   #handedOverMs: number | undefined;
   #runningMs: number | undefined;
   #endMs: number | undefined;
 
-  constructor({ clock, channel, pump, skip, meter, assistance }: StatisticsSources) {
+  constructor({ clock, channel, pump, skip, meter, assistance, options }: StatisticsSources) {
     this.#clock = clock;
     this.#channel = channel;
     this.#pump = pump;
     this.#skip = skip;
     this.#meter = meter;
     this.#assistance = assistance;
+    this.#options = options;
     this.#startMs = clock.nowMs();
   }
 
@@ -90,7 +100,7 @@ export class SourceStatistics {
     this.#closeRound();
     this.#round = round;
     this.#status = status;
-    this.#roundSentBytes = this.#pump.sentBytes;
+    this.#roundRecordBytes = this.#pump.encodedRawBytes;
   }
 
   /** `timestampUs` is QEMU's own wall clock, -1 when unknown: our notice of it may come late. */
@@ -137,7 +147,7 @@ export class SourceStatistics {
   progress(): MigrationProgress {
     const nowMs = this.#clock.nowMs();
     const dirtyBytes = this.#round?.dirtyBytes ?? 0;
-    const sentBytes = this.#pump.sentBytes - this.#roundSentBytes;
+    const sentBytes = this.#pump.encodedRawBytes - this.#roundRecordBytes;
     const bytesPerMs = this.#meter.recentBytesPerMs(10);
     const remainingBytes = Math.max(0, dirtyBytes - sentBytes);
     return {
@@ -160,7 +170,7 @@ export class SourceStatistics {
       expectedDowntimeMs: this.#isFirstCopy()
         ? undefined
         : finite(this.#status?.expectedDowntimeMs),
-      etaMs: this.#etaMs(remainingBytes, bytesPerMs),
+      etaMs: this.#etaMs(remainingBytes, bytesPerMs * this.#ratio()),
       stalled: this.#status?.stalled ?? false,
     };
   }
@@ -191,10 +201,38 @@ export class SourceStatistics {
       staleFetchedCount: this.#pump.staleFetchedCount,
       droppedAreaCount: this.#skip.droppedAreaCount,
       compressedAwayBytes: this.#pump.compressedAwayBytes,
+      ...this.#compressionReport(),
       roundDetails: this.#rounds,
       assist: this.#assistReport(),
       verified: this.verified,
       verifyMs: this.verifyMs,
+    };
+  }
+
+  /** Records per byte of body, so far. */
+  #ratio(): number {
+    const { encodedRawBytes, encodedBodyBytes } = this.#pump;
+    return encodedBodyBytes > 0 ? encodedRawBytes / encodedBodyBytes : 1;
+  }
+
+  #compressionReport(): { compression?: CompressionReport } {
+    const { compress, compressLevel } = this.#options;
+    if (compress === "none") return {};
+    const { encoder, encodedRawBytes, encodedBodyBytes, encodeMs } = this.#pump;
+    const methods = encoder.usage?.();
+    const { hits, misses } = encoder.counts ?? { hits: 0, misses: 0 };
+    return {
+      compression: {
+        codec: compress,
+        ...(compressLevel === undefined ? {} : { level: compressLevel }),
+        rawBytes: encodedRawBytes,
+        bodyBytes: encodedBodyBytes,
+        ratio: this.#ratio(),
+        encodeMs,
+        memoryBytes: encoder.memoryBytes,
+        ...(hits + misses === 0 ? {} : { hitShare: hits / (hits + misses) }),
+        ...(methods === undefined ? {} : { methods }),
+      },
     };
   }
 

@@ -1,0 +1,98 @@
+/** The encoder around the chooser: real codecs, simulated time. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Prng } from "../../base/index.ts";
+import type { Clock } from "../../io/index.ts";
+import { codecIds, createEncoder, Decoders, type PageBatch } from "../index.ts";
+
+const pageCount = 60;
+
+function batch(first: number, fill: (page: Buffer, index: number) => void): PageBatch {
+  const bytes = Buffer.alloc(pageCount * 4104);
+  for (let i = 0; i < pageCount; i++) {
+    bytes.writeBigUInt64BE(BigInt(first + i) * 4096n + 0x28n, i * 4104);
+    fill(bytes.subarray(i * 4104 + 8, (i + 1) * 4104), first + i);
+  }
+  return { block: 0, pieces: [bytes], bytes: bytes.length, pageCount, zeroCount: 0 };
+}
+
+/** A migration of three rounds over a link, sent one batch after another; every body is decoded and compared. */
+function migrate(linkMegabytes: number, memoryBytes: number) {
+  let nowMs = 0;
+  const clock: Clock = {
+    nowMs: () => nowMs,
+    wallMs: () => nowMs,
+    after: () => () => {},
+  };
+  const encoder = createEncoder("auto", { clock, memoryBytes });
+  const decoders = new Decoders();
+  const prng = new Prng(7);
+  let [sinceMs, bytes, waitedMs] = [0, 0, 0];
+  for (let round = 0; round < 3; round++) {
+    for (let first = 0; first < 12_000; first += pageCount) {
+      const all = batch(first, (page, index) => {
+        page.fill(`page ${index} of a file `);
+        page.writeUInt32LE(prng.integer(0, 2 ** 32 - 1), 400);
+      });
+      const body = Buffer.concat(encoder.encode(all));
+      const range = { bytes: body, from: 0, to: body.length, hold: () => () => {} };
+      const out = decoders.get(encoder.id).decode(range, all.bytes);
+      const [records] = all.pieces;
+      assert.ok(
+        records !== undefined &&
+          Buffer.compare(out.bytes.subarray(out.from, out.to), records) === 0,
+      );
+      // The thread takes a third of a ms for a batch, the link what it takes.
+      const linkMs = body.length / linkMegabytes / 1000;
+      nowMs += Math.max(0.3, linkMs);
+      waitedMs += Math.max(0, linkMs - 0.3);
+      bytes += body.length;
+      if (nowMs - sinceMs < 50) continue;
+      encoder.link?.({
+        bytesPerMs: bytes / (nowMs - sinceMs),
+        waitingShare: waitedMs / (nowMs - sinceMs),
+      });
+      [sinceMs, bytes, waitedMs] = [nowMs, 0, 0];
+    }
+  }
+  return encoder;
+}
+
+test("whatever it chooses, what comes out is what went in, and the sums are right [slow and fast link]", () => {
+  for (const link of [5, 5000]) {
+    const encoder = migrate(link, 64 << 20);
+    const usage = encoder.usage?.() ?? [];
+    const batches = usage.reduce((sum, { batchCount }) => sum + batchCount, 0);
+    const pages = usage.reduce((sum, one) => sum + one.pageCount, 0);
+    assert.deepEqual([batches, pages], [600, 36_000]);
+    if (link === 5) assert.ok(usage.length >= 3, "it has tried");
+  }
+});
+
+test("on a slow link it comes to use a history, and says how often that helped", () => {
+  const encoder = migrate(5, 128 << 20);
+  const { hits = 0, misses = 0 } = encoder.counts ?? {};
+  assert.ok(hits > 6000, `${hits} of ${hits + misses}`);
+  assert.ok(encoder.memoryBytes <= 130 << 20);
+});
+
+test("without memory for a history there is none", () => {
+  const encoder = migrate(5, 0);
+  assert.ok(encoder.usage?.().every(({ name }) => !name.startsWith("hybrid")));
+  assert.equal(encoder.counts, undefined);
+});
+
+test("a state that was forgotten is no obstacle", () => {
+  const encoder = createEncoder("auto");
+  const one = batch(0, (page) => page.fill("a page "));
+  for (let i = 0; i < 40; i++) encoder.encode(one);
+  encoder.reset();
+  const decoders = new Decoders();
+  for (let i = 0; i < 40; i++) {
+    const body = Buffer.concat(encoder.encode(one));
+    assert.notEqual(encoder.id, codecIds.none);
+    decoders
+      .get(encoder.id)
+      .decode({ bytes: body, from: 0, to: body.length, hold: () => () => {} }, one.bytes);
+  }
+});

@@ -1,0 +1,1 @@
+export { AutoEncoder, type Candidate } from "./encoder.ts";

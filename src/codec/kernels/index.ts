@@ -1,0 +1,8 @@
+export {
+  createKernels,
+  createMemory,
+  type KernelBuild,
+  type KernelHost,
+  type Kernels,
+} from "./kernels.ts";
+export { layout } from "./layout.ts";

@@ -1,0 +1,184 @@
+/**
+ * What codecs share that compress every batch by itself: a frame can be decoded whatever came before it, and neither side
+ * keeps a history.
+ *
+ * Compression runs in the caller's thread. *Rejected:* libuv's threads. Batches would have to be put back in order, and slabs
+ * held longer, for a gain on links on which compression does not pay anyway.
+ *
+ * Memory that does not compress (media, encrypted or compressed caches) comes in long stretches. Once a batch did not
+ * shrink, the next ones are judged by a sample of a few KiB, at a sixth of the cost, until one looks compressible again.
+ */
+import { assert, GodwitError } from "../base/index.ts";
+import type { HeldBytes } from "./held-bytes.ts";
+import { codecIds } from "./ids.ts";
+import {
+  type BatchDecoder,
+  type BatchEncoder,
+  batchBytesMax,
+  type PageBatch,
+  type RecordRange,
+} from "./page-batch.ts";
+
+/** Less is not worth a call, which costs 20 µs and some bytes of frame. */
+const batchBytesMin = 256;
+/** A batch goes as it is unless it shrinks to this share: it would cost the other side time for nothing. */
+const shareMax = 0.95;
+
+const sampleCount = 8;
+const sampleBytes = 1 << 10;
+/** So many batches in a row are judged by their sample only; samples can err on mixed memory. */
+const samplesInRowMax = 16;
+
+export interface Compressor {
+  readonly id: number;
+  readonly name: string;
+  /** The answer is a buffer of its own; it may be larger than what it holds. */
+  compress(bytes: Uint8Array): Uint8Array;
+}
+
+export interface Decompressor {
+  readonly id: number;
+  readonly name: string;
+  /**
+   * Exactly `rawBytes` (at most `batchBytesMax`) from all of `bytes`; anything else throws. Whatever `bytes` says, it
+   * allocates no more than about that.
+   */
+  decompress(bytes: Uint8Array, rawBytes: number): Uint8Array;
+}
+
+/** Takes 512 KiB for batches in several pieces. */
+export class StatelessEncoder implements BatchEncoder {
+  readonly name: string;
+  id: number = codecIds.none;
+  readonly #compressor: Compressor;
+  readonly #scratch = Buffer.allocUnsafeSlow(batchBytesMax);
+  readonly #sample = Buffer.allocUnsafeSlow(sampleCount * sampleBytes);
+  /** Batches since the last one that was tried as a whole and did not shrink; undefined when it did. */
+  #samplesInRow: number | undefined;
+
+  constructor(compressor: Compressor) {
+    this.name = compressor.name;
+    this.#compressor = compressor;
+  }
+
+  get memoryBytes(): number {
+    return this.#scratch.length + this.#sample.length;
+  }
+
+  reset(): void {
+    this.#samplesInRow = undefined;
+  }
+
+  encode(batch: PageBatch): readonly Uint8Array[] {
+    assert(batch.bytes <= batchBytesMax, "a batch fits a frame");
+    const body = batch.bytes < batchBytesMin ? undefined : this.#compress(batch);
+    this.id = body === undefined ? codecIds.none : this.#compressor.id;
+    return body === undefined ? batch.pieces : [body];
+  }
+
+  /** Answers undefined when the batch should go as it is. */
+  #compress(batch: PageBatch): Uint8Array | undefined {
+    const records = inOnePiece(batch, this.#scratch);
+    if (this.#samplesInRow !== undefined && this.#samplesInRow < samplesInRowMax) {
+      this.#samplesInRow++;
+      if (!this.#sampleShrinks(records)) return undefined;
+    }
+    const body = this.#compressor.compress(records);
+    const shrank = body.length <= records.length * shareMax;
+    this.#samplesInRow = shrank ? undefined : 0;
+    return shrank ? tight(body) : undefined;
+  }
+
+  /** From equal distances, as memory changes its kind from page to page. */
+  #sampleShrinks(records: Uint8Array): boolean {
+    if (records.length <= this.#sample.length) return true;
+    const stride = Math.floor((records.length - sampleBytes) / (sampleCount - 1));
+    for (let i = 0; i < sampleCount; i++) {
+      this.#sample.set(records.subarray(i * stride, i * stride + sampleBytes), i * sampleBytes);
+    }
+    const { length } = this.#compressor.compress(this.#sample);
+    return length <= this.#sample.length * shareMax;
+  }
+}
+
+/** What is decoded and held is bounded by `HeldBytes`; what was released V8 collects, about 30 MiB of it at most, measured. */
+export class StatelessDecoder implements BatchDecoder {
+  readonly id: number;
+  readonly #decompressor: Decompressor;
+  readonly #held: HeldBytes;
+
+  constructor(decompressor: Decompressor, held: HeldBytes) {
+    this.id = decompressor.id;
+    this.#decompressor = decompressor;
+    this.#held = held;
+  }
+
+  decode(body: RecordRange, rawBytes: number): RecordRange {
+    assert(rawBytes <= batchBytesMax, "checked by the caller");
+    const input = body.bytes.subarray(body.from, body.to);
+    // A batch that does not shrink is sent as it is.
+    if (input.length >= rawBytes) throw this.#invalid(input, rawBytes, "and is not shorter");
+    const bytes = this.#decompress(input, rawBytes);
+    return { bytes, from: 0, to: rawBytes, hold: () => this.#held.hold(rawBytes) };
+  }
+
+  #decompress(input: Uint8Array, rawBytes: number): Uint8Array {
+    try {
+      return this.#decompressor.decompress(input, rawBytes);
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw this.#invalid(input, rawBytes, `and cannot be decoded (${why})`, cause);
+    }
+  }
+
+  #invalid(input: Uint8Array, rawBytes: number, why: string, cause?: unknown): GodwitError {
+    return new GodwitError(
+      "FRAME_INVALID",
+      `a ${this.#decompressor.name} batch of ${input.length} bytes that claims ${rawBytes} ${why}`,
+      cause === undefined ? {} : { cause },
+    );
+  }
+}
+
+/** The batch's records without a gap: where they lie, or copied to `scratch`. */
+function inOnePiece({ pieces, bytes }: PageBatch, scratch: Uint8Array): Uint8Array {
+  const [first] = pieces;
+  if (first !== undefined && pieces.length === 1) return first;
+  let at = 0;
+  for (const piece of pieces) {
+    scratch.set(piece, at);
+    at += piece.length;
+  }
+  assert(at === bytes, "the pieces are the batch");
+  return scratch.subarray(0, at);
+}
+
+/** A body waits for the link: it must not keep a mostly empty buffer alive. */
+function tight(bytes: Uint8Array): Uint8Array {
+  return bytes.buffer.byteLength > 2 * bytes.length ? new Uint8Array(bytes) : bytes;
+}
+
+/** What zlib answers with the option `info`. */
+interface DecompressedWithInfo {
+  readonly buffer: Buffer;
+  /** `bytesWritten`: bytes of input that were used. */
+  readonly engine: { readonly bytesWritten: number };
+}
+
+/** Options of zlib's calls that decompress, for at most `rawBytes`. */
+export function boundedOutput(rawBytes: number) {
+  return {
+    // One more than there may be: an exact buffer would be full, and zlib would allocate another for what might follow.
+    chunkSize: Math.max(64, rawBytes + 1),
+    maxOutputLength: Math.max(1, rawBytes),
+    info: true,
+  } as const;
+}
+
+/** Checks what a call with `boundedOutput` answered. Node's types do not know of `info`. */
+export function exactly(answer: unknown, rawBytes: number, inputBytes: number): Uint8Array {
+  const { buffer, engine } = answer as DecompressedWithInfo;
+  if (buffer.length !== rawBytes) throw new Error(`it holds ${buffer.length}`);
+  if (engine.bytesWritten !== inputBytes) throw new Error(`it ends after ${engine.bytesWritten}`);
+  return buffer;
+}

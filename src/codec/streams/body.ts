@@ -1,0 +1,100 @@
+/** The header of a streams body: docs/formats/codec.md. */
+import { layout } from "../kernels/index.ts";
+import { batchBytesMax, bodyGrowthBytesMax } from "../page-batch.ts";
+
+export const streamsVersion = 1;
+export const streamCount = 8;
+export const checksumAt = 64;
+
+export const Pack = { none: 0, zstd: 1, lz4: 2 } as const;
+export type Pack = (typeof Pack)[keyof typeof Pack];
+
+export interface StreamsHeader {
+  /** Bits of `layout.methods` that a decoder has to know: shared, xbzrle. */
+  readonly isShared: boolean;
+  readonly isXbzrle: boolean;
+  readonly pack: Pack;
+  readonly block: number;
+  readonly generation: number;
+  readonly sequence: number;
+  readonly slotCount: number;
+  /** 0 when not shared. */
+  readonly sharedGeneration: number;
+  readonly recordCount: number;
+  /** Of the streams in their order, unpacked. */
+  readonly lengths: readonly number[];
+  /** Of what follows the header. */
+  readonly payloadBytes: number;
+}
+
+/** Writes all but the checksum. */
+export function writeStreamsHeader(view: DataView, at: number, header: StreamsHeader): void {
+  view.setUint8(at, streamsVersion);
+  view.setUint8(at + 1, header.isShared ? 1 : 0);
+  view.setUint8(at + 2, header.isXbzrle ? 1 : 0);
+  view.setUint8(at + 3, header.pack);
+  view.setUint16(at + 4, header.block);
+  view.setUint16(at + 6, 0);
+  view.setUint32(at + 8, header.generation);
+  view.setUint32(at + 12, header.sequence);
+  view.setUint32(at + 16, header.slotCount);
+  view.setUint32(at + 20, header.sharedGeneration);
+  view.setUint32(at + 24, header.recordCount);
+  for (let i = 0; i < streamCount; i++) {
+    view.setUint32(at + 28 + 4 * i, header.lengths[i] as number);
+  }
+  view.setUint32(at + 60, header.payloadBytes);
+}
+
+/** The longest streams of a batch; also a batch that does not shrink is of use for later ones, as long as it fits a frame. */
+export function streamsBytesMax(rawBytes: number): number {
+  const most = Math.max(rawBytes, batchBytesMax - layout.headerBytes);
+  return rawBytes < layout.pageBytes
+    ? rawBytes
+    : Math.min(rawBytes + bodyGrowthBytesMax - layout.headerBytes, most);
+}
+
+/** Reads the header of [from, to); answers the first thing wrong as text. `rawBytes`: what the records must come to. */
+export function readStreamsHeader(
+  view: DataView,
+  from: number,
+  to: number,
+  rawBytes: number,
+): StreamsHeader | string {
+  if (to - from < layout.headerBytes) return `of ${to - from} bytes`;
+  const version = view.getUint8(from);
+  if (version !== streamsVersion) return `of version ${version}`;
+  const [flags, delta, pack] = [1, 2, 3].map((i) => view.getUint8(from + i)) as [
+    number,
+    number,
+    number,
+  ];
+  if (flags > 1 || delta > 1 || pack > Pack.lz4 || view.getUint16(from + 6) !== 0) {
+    return `with flags ${flags}, delta ${delta}, pack ${pack}`;
+  }
+  const lengths = Array.from({ length: streamCount }, (_, i) => view.getUint32(from + 28 + 4 * i));
+  const streamsBytes = lengths.reduce((sum, length) => sum + length, 0);
+  // An encoder sends records as they are before it sends much more than them.
+  if (streamsBytes > streamsBytesMax(rawBytes))
+    return `with streams of ${streamsBytes} bytes for ${rawBytes}`;
+  const payloadBytes = view.getUint32(from + 60);
+  if (payloadBytes !== to - from - layout.headerBytes) {
+    return `with ${to - from - layout.headerBytes} bytes where it claims ${payloadBytes}`;
+  }
+  if (pack === Pack.none ? payloadBytes !== streamsBytes : payloadBytes >= streamsBytes) {
+    return `with ${payloadBytes} bytes for streams of ${streamsBytes}`;
+  }
+  return {
+    isShared: flags === 1,
+    isXbzrle: delta === 1,
+    pack: pack as Pack,
+    block: view.getUint16(from + 4),
+    generation: view.getUint32(from + 8),
+    sequence: view.getUint32(from + 12),
+    slotCount: view.getUint32(from + 16),
+    sharedGeneration: view.getUint32(from + 20),
+    recordCount: view.getUint32(from + 24),
+    lengths,
+    payloadBytes,
+  };
+}

@@ -1,0 +1,240 @@
+/**
+ * The whole data path without a QEMU: a stream goes into the source's pump, over a connection between two channels, through
+ * the destination's pump, and what comes out is read as QEMU would. With every codec, as the memory is the same in the end.
+ */
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { connect, createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Writable } from "node:stream";
+import { test } from "node:test";
+import { GodwitError, Prng } from "../base/index.ts";
+import {
+  type BatchEncoder,
+  type CodecChoice,
+  codecChoices,
+  createEncoder,
+} from "../codec/index.ts";
+import { adoptSocket, systemClock } from "../io/index.ts";
+import {
+  encodeEof,
+  encodeHead,
+  encodeNamedWord,
+  encodeSectionBegin,
+  encodeSectionEnd,
+  pageRecordBytes,
+  StreamReader,
+  writePageWord,
+  writeZeroRecord,
+  zeroRecordBytes,
+} from "../qemu/stream/index.ts";
+import { type ChannelEvents, FrameChannel } from "./channel.ts";
+import { DestinationPump } from "./destination/pump.ts";
+import { SourcePump } from "./source/pump.ts";
+import { FrameType } from "./wire/index.ts";
+
+const pageCount = 512;
+const roundCount = 4;
+const block = { name: "m0", lengthBytes: pageCount * 4096 };
+const slabs = { slabBytes: 2 << 20, slabCount: 2, itemBytesMax: 600 << 10 };
+
+/** Rounds over the same memory: zeros, text that changes a little, noise, and copies of other pages. */
+function guest(): { stream: Buffer; memory: Buffer } {
+  const prng = new Prng(11);
+  const memory = Buffer.alloc(block.lengthBytes);
+  const pieces: Uint8Array[] = [
+    encodeHead({ machineType: "pc-q35-10.0", ramSectionId: 2, blocks: [block], returnPath: true }),
+  ];
+  for (let round = 0; round < roundCount; round++) {
+    pieces.push(encodeSectionBegin(2, "part"));
+    let isFirst = true;
+    for (let page = 0; page < pageCount; page++) {
+      if (round > 0 && prng.chance(0.3)) continue;
+      const bytes = memory.subarray(page * 4096, (page + 1) * 4096);
+      change(bytes, memory, page, round, prng);
+      const isZero = page % 7 === 0;
+      const record = Buffer.alloc(isZero ? zeroRecordBytes : pageRecordBytes);
+      const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+      if (isZero) writeZeroRecord(view, 0, page);
+      else writePageWord(view, 0, page);
+      if (!isZero) bytes.copy(record, 8);
+      if (isFirst) {
+        pieces.push(encodeNamedWord(view.getUint32(0), view.getUint32(4), block.name));
+        pieces.push(record.subarray(8));
+      } else pieces.push(record);
+      isFirst = false;
+    }
+    pieces.push(encodeSectionEnd(2));
+  }
+  pieces.push(encodeSectionBegin(2, "end"), encodeSectionEnd(2), encodeEof());
+  return { stream: Buffer.concat(pieces), memory };
+}
+
+function change(bytes: Buffer, memory: Buffer, page: number, round: number, prng: Prng): void {
+  if (page % 7 === 0) return;
+  if (page % 7 === 1) {
+    for (let at = 0; at < 4096; at += 4) bytes.writeUInt32LE(prng.integer(0, 2 ** 32 - 1), at);
+  } else if (page % 7 === 2) {
+    memory.copy(bytes, 0, (page - 1) * 4096, page * 4096);
+  } else {
+    if (round === 0) bytes.fill(`line ${page} of a text; `);
+    bytes.writeUInt32LE(prng.integer(0, 2 ** 32 - 1), 4 * prng.integer(0, 1023));
+  }
+}
+
+/** Memory as a QEMU that reads `stream` would have it. */
+function load(stream: Buffer): { memory: Buffer; tailBytes: number } {
+  const memory = Buffer.alloc(block.lengthBytes);
+  let tailBytes = 0;
+  const reader = new StreamReader({
+    head: () => {},
+    pages: (_, bytes, from, to) => {
+      const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+      for (let at = from; at < to; ) {
+        const low = view.getUint32(at + 4);
+        const page = Math.floor((view.getUint32(at) * 2 ** 32 + low) / 4096);
+        const isPage = (low & 0x08) !== 0;
+        const to1 = isPage ? at + 4104 : at + 9;
+        memory.fill(0, page * 4096, (page + 1) * 4096);
+        if (isPage) memory.set(bytes.subarray(at + 8, to1), page * 4096);
+        at = to1;
+      }
+    },
+    command: () => {},
+    ramEnd: () => {},
+    tail: (_, from, to) => {
+      tailBytes += to - from;
+    },
+  });
+  for (let at = 0; at < stream.length; ) {
+    const next = reader.push(stream, at, stream.length);
+    if (next === at) break;
+    at = next;
+  }
+  return { memory, tailBytes };
+}
+
+interface Outcome {
+  readonly stream: Buffer;
+  readonly pump: SourcePump;
+  readonly error: GodwitError | undefined;
+}
+
+/** `qemuMs`: the destination's QEMU takes that long for each write. */
+async function migrate(encoder: BatchEncoder, stream: Buffer, qemuMs = 0): Promise<Outcome> {
+  const directory = mkdtempSync(join(tmpdir(), "godwit-pumps-"));
+  const paths = { qemu: join(directory, "qemu"), peer: join(directory, "peer") };
+  const ended = Promise.withResolvers<GodwitError | undefined>();
+  const out: Buffer[] = [];
+  const chunks = new Writable({
+    write: (chunk: Buffer, _, done) => {
+      out.push(Buffer.from(chunk));
+      if (qemuMs > 0) setTimeout(done, qemuMs);
+      else done();
+    },
+  });
+  const tailFrames = { count: 0 };
+  const toDestination: ChannelEvents = {
+    frame: (header, slab, from, to) => {
+      destination.frame(header, slab, from, to);
+      if (header.type === FrameType.tail) tailFrames.count++;
+    },
+    lost: (error) => ended.resolve(error),
+  };
+  const there = new FrameChannel(systemClock, slabs, toDestination);
+  const destination: DestinationPump = new DestinationPump(there.receiver, {
+    loaded: () => {},
+    acknowledge: (bytes) => {
+      there.sendAck(bytes);
+      if (tailFrames.count > 0 && bytes === pump.sentBytes) ended.resolve(undefined);
+    },
+    failed: (error) => ended.resolve(error),
+  });
+  // The pump uses nothing of a socket that a stream has not.
+  destination.open(chunks as unknown as Socket);
+  const here = new FrameChannel(systemClock, slabs, {
+    frame: (_, slab, from) => {
+      const bytes = Buffer.from(slab.bytes.buffer, slab.bytes.byteOffset, slab.bytes.byteLength);
+      pump.acknowledged(Number(bytes.readBigUInt64BE(from)), 1e5);
+    },
+    lost: () => {},
+  });
+  const pump = new SourcePump({
+    clock: systemClock,
+    channel: here,
+    skip: undefined,
+    encoder,
+    bandwidthBytesPerSecond: 0,
+    readPages: () => {},
+    events: { began: () => {}, failed: (error) => ended.resolve(error), ended: () => {} },
+  });
+  const peers = createServer({ pauseOnConnect: true }, (accepted) => {
+    there.open(adoptSocket(accepted, there.receiver));
+  });
+  const qemus = createServer({ pauseOnConnect: true }, (accepted) => pump.open(accepted));
+  await new Promise<void>((resolve) => peers.listen(paths.peer, resolve));
+  await new Promise<void>((resolve) => qemus.listen(paths.qemu, resolve));
+  const socket = connect({ path: paths.peer, onread: here.receiver.onread() });
+  here.receiver.attach(socket);
+  await new Promise<void>((resolve) => socket.once("connect", resolve));
+  here.open(socket);
+  const qemu = connect(paths.qemu);
+  qemu.on("error", () => {});
+  qemu.write(stream);
+  const error = await ended.promise;
+  pump.stop();
+  destination.stop();
+  here.destroy();
+  there.destroy();
+  qemu.destroy();
+  peers.close();
+  qemus.close();
+  rmSync(directory, { recursive: true });
+  return { stream: Buffer.concat(out), pump, error };
+}
+
+const { stream, memory } = guest();
+
+for (const codec of codecChoices) {
+  test(`the destination's memory is the source's after rounds of changes [${codec}]`, async () => {
+    const options = codec === "auto" ? { memoryBytes: 32 << 20 } : {};
+    const moved = await migrate(createEncoder(codec, options), stream);
+    assert.equal(moved.error, undefined);
+    const loaded = load(moved.stream);
+    assert.ok(loaded.memory.equals(memory));
+    assert.equal(loaded.tailBytes, 1);
+    const { compressedAwayBytes, encodedRawBytes, encodedBodyBytes } = moved.pump;
+    assert.equal(compressedAwayBytes, encodedRawBytes - encodedBodyBytes);
+    if (codec === "none") assert.equal(compressedAwayBytes, 0);
+    else assert.ok(compressedAwayBytes > 0 || codec === "zero", `${compressedAwayBytes}`);
+  });
+}
+
+test("a QEMU that is slow to load gets the same [hybrid, zstd]", async () => {
+  for (const codec of ["hybrid", "zstd"] satisfies CodecChoice[]) {
+    const moved = await migrate(createEncoder(codec), stream, 1);
+    assert.equal(moved.error, undefined);
+    assert.ok(load(moved.stream).memory.equals(memory));
+  }
+});
+
+test("a body that its decoder refuses ends the connection, and the source is told", async () => {
+  const encoder = createEncoder("hybrid");
+  const damaged: BatchEncoder = {
+    name: "damaged",
+    memoryBytes: 0,
+    reset: () => {},
+    get id() {
+      return encoder.id;
+    },
+    encode: (batch) => {
+      const pieces = encoder.encode(batch).map((piece) => Buffer.from(piece));
+      const last = pieces.at(-1);
+      if (batch.pageCount > 0 && last !== undefined) last[last.length >> 1] = 0x5a;
+      return pieces;
+    },
+  };
+  const { error } = await migrate(damaged, stream);
+  assert.equal(error?.code, "FRAME_INVALID");
+});

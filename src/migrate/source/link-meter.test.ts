@@ -1,0 +1,36 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { LinkMeter } from "./link-meter.ts";
+
+test("time begins with the first acknowledgement, and looks come 10, 20, 40, 80, 100, 100 … ms apart", () => {
+  const meter = new LinkMeter();
+  const told: number[] = [];
+  for (let nowMs = 500; nowMs <= 1000; nowMs++) {
+    const state = meter.acknowledged((nowMs - 400) * 1000, nowMs);
+    if (state === undefined) continue;
+    told.push(nowMs - 500);
+    assert.deepEqual(state, { bytesPerMs: 1000, waitingShare: 0 });
+  }
+  assert.deepEqual(told, [10, 30, 70, 150, 250, 350, 450]);
+});
+
+test("waiting counts wherever it begins and ends, once however often it is said", () => {
+  const meter = new LinkMeter();
+  meter.waits(0);
+  meter.acknowledged(0, 100);
+  meter.goesOn(104);
+  assert.equal(meter.acknowledged(5000, 110)?.waitingShare, 0.4);
+  meter.waits(115);
+  meter.waits(120);
+  assert.equal(meter.acknowledged(6000, 130)?.waitingShare, 0.75);
+  // It still waits.
+  meter.goesOn(140);
+  meter.goesOn(150);
+  assert.deepEqual(meter.acknowledged(6400, 170), { bytesPerMs: 10, waitingShare: 0.25 });
+});
+
+test("a silence is one long span", () => {
+  const meter = new LinkMeter();
+  meter.acknowledged(100, 0);
+  assert.deepEqual(meter.acknowledged(600, 5000), { bytesPerMs: 0.1, waitingShare: 0 });
+});

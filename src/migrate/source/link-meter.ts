@@ -1,0 +1,56 @@
+/**
+ * What the link did lately, as acknowledgements show it, for encoders that choose by it. Pure: time comes as an argument.
+ *
+ * Time begins with the first acknowledgement: what passes until then is the way there and back.
+ */
+import type { LinkState } from "../../codec/index.ts";
+
+/** The first look comes early, and every further one after twice the time, up to this. */
+const everyMsFirst = 10;
+const everyMsMax = 100;
+
+export class LinkMeter {
+  #everyMs = everyMsFirst;
+  #startMs: number | undefined;
+  #startBytes = 0;
+  /** Waiting in the current span: until then, and since when. */
+  #waitedMs = 0;
+  #waitsSinceMs: number | undefined;
+
+  /** There is something to send from here on, but no room for it. */
+  waits(nowMs: number): void {
+    this.#waitsSinceMs ??= nowMs;
+  }
+
+  goesOn(nowMs: number): void {
+    this.#waitedMs += nowMs - (this.#waitsSinceMs ?? nowMs);
+    this.#waitsSinceMs = undefined;
+  }
+
+  /** `totalBytes`: arrived so far. Answers what to tell the encoder when it is time to. */
+  acknowledged(totalBytes: number, nowMs: number): LinkState | undefined {
+    if (this.#startMs === undefined) {
+      this.#begin(totalBytes, nowMs);
+      return undefined;
+    }
+    const ms = nowMs - this.#startMs;
+    if (ms < this.#everyMs) return undefined;
+    const waits = this.#waitsSinceMs !== undefined;
+    this.goesOn(nowMs);
+    const state = {
+      bytesPerMs: (totalBytes - this.#startBytes) / ms,
+      waitingShare: Math.min(1, this.#waitedMs / ms),
+    };
+    this.#everyMs = Math.min(everyMsMax, this.#everyMs * 2);
+    this.#begin(totalBytes, nowMs);
+    if (waits) this.waits(nowMs);
+    return state;
+  }
+
+  #begin(totalBytes: number, nowMs: number): void {
+    this.#startMs = nowMs;
+    this.#startBytes = totalBytes;
+    this.#waitedMs = 0;
+    if (this.#waitsSinceMs !== undefined) this.#waitsSinceMs = nowMs;
+  }
+}
