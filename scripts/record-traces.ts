@@ -185,7 +185,7 @@ async function writeRow(name: string): Promise<void> {
   const cells = [
     `\`${name}\``,
     workload,
-    `${memoryBytes / 2 ** 20}`,
+    (memoryBytes / 2 ** 20).toFixed(0),
     `${f.epochCount}`,
     f.medianIntervalMs.toFixed(1),
     `${f.medianDirtyPages}`,
@@ -200,7 +200,7 @@ async function writeRow(name: string): Promise<void> {
   const lines = (await readFile(path, "utf8")).split("\n");
   const row = `| ${cells.join(" | ")} |`;
   const known = lines.findIndex((line) => line.startsWith(`| \`${name}\``));
-  const last = lines.findLastIndex((line) => line.startsWith("| "));
+  const last = lines.findLastIndex((line) => line.startsWith("|"));
   lines.splice(known < 0 ? last + 1 : known, known < 0 ? 0 : 1, row);
   await writeFile(path, lines.join("\n"));
   say(`traces: ${row}`);
