@@ -36,6 +36,8 @@ export interface HoldReport {
     readonly attempts: number;
   }[];
   readonly applicationCount: number;
+  /** They went on before the VM was stopped: they allocate slowly. */
+  readonly letGo: boolean;
 }
 
 /**
@@ -44,13 +46,16 @@ export interface HoldReport {
  */
 export type AssistState = "off" | "unused" | "active" | "used" | "failed";
 
-/** Application downtime, in ms, by what it went to. */
+/** Application downtime, in ms, by what it went to; in two parts when applications went on before the VM was stopped. */
 export interface ApplicationDowntime {
+  /** Of both parts. */
   readonly totalMs: number;
+  /** Until all was zeroed, when they went on after that. */
+  readonly firstPartMs?: number;
   readonly gcMs: number;
   readonly freezeMs: number;
   readonly scrubMs: number;
-  /** From scrubbed until the VM is stopped. */
+  /** From scrubbed until the VM is stopped; 0 when they went on meanwhile. */
   readonly stopMs: number;
   /** From stopped until the destination has all pages and the devices' state. */
   readonly lastRoundMs: number;

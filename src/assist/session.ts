@@ -21,6 +21,7 @@ import {
 } from "./early-scrub.ts";
 import { type GcWay, type HeldJvm, holdJvm, type HoldJvmOptions } from "./hold-jvm.ts";
 import { JvmParticipant } from "./jvm.ts";
+import { runsOn } from "./predict.ts";
 import { type DisposableKind, type Participant, ParticipantFrames } from "./participant.ts";
 import type { HoldReport, ParticipantReport } from "./report.ts";
 
@@ -291,8 +292,10 @@ export class AssistSession implements AsyncDisposable {
     const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
+    const letGo = applications.length === 0 && this.#goOn(held, given.linkBytesPerMs);
+    if (letGo) await this.agent.thaw();
     const judgedMs = Math.max(0, Math.min(judgedFromMs, scrubStartMs) + judgeMs - endMs);
-    await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
+    if (!letGo) await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
     return {
       waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),
       readyMs,
@@ -306,7 +309,14 @@ export class AssistSession implements AsyncDisposable {
       edenBytes: held.reduce((sum, { heap }) => sum + heap.edenUsedBytes, 0),
       jvms: held.map(({ jvm, how, gcMs, attempts }) => ({ name: jvm.name, how, gcMs, attempts })),
       applicationCount: applications.length,
+      letGo,
     };
+  }
+
+  #goOn(held: readonly HeldJvm[], linkBytesPerMs: number): boolean {
+    const rates = held.map(({ jvm }) => jvm.allocation.bytesPerMs ?? Number.POSITIVE_INFINITY);
+    const sum = rates.reduce((total, rate) => total + rate, 0);
+    return held.length > 0 && runsOn(sum, linkBytesPerMs);
   }
 
   async #deadFrames(

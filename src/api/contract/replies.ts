@@ -117,6 +117,7 @@ export const assist = z.object({
       survivorBytes: z.number(),
       edenBytes: z.number(),
       applicationCount: z.number(),
+      letGo: z.boolean().optional(),
       jvms: z
         .array(
           z.object({
@@ -132,6 +133,7 @@ export const assist = z.object({
   applicationDowntime: z
     .object({
       totalMs: z.number(),
+      firstPartMs: z.number().optional(),
       gcMs: z.number(),
       freezeMs: z.number(),
       scrubMs: z.number(),

@@ -158,7 +158,12 @@ function downtimeText(downtime: Downtime | undefined): string | undefined {
     ["thaw", thawMs],
   ] as const;
   const split = parts.map(([name, ms]) => `${name} ${Math.round(ms)}`).join(", ");
-  return `${formatDuration(totalMs)} (ms: ${split})`;
+  const { firstPartMs } = downtime;
+  const whole =
+    firstPartMs === undefined
+      ? formatDuration(totalMs)
+      : `${formatDuration(firstPartMs)}, then ${formatDuration(totalMs - firstPartMs)}`;
+  return `${whole} (ms: ${split})`;
 }
 
 function verifiedText({ verified, verifyMs }: Report): string | undefined {

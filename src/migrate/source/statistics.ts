@@ -250,20 +250,25 @@ export class SourceStatistics {
     }
     if (stopped === undefined || loaded === undefined) return report;
     if (handedOver === undefined || running === undefined) return report;
-    const { gcMs, freezeMs, scrubMs } = report.hold;
+    const { gcMs, freezeMs, scrubMs, letGo } = report.hold;
     const lastRoundMs = loaded - stopped;
     const startAndThawMs = running - handedOver;
+    const startMs = startAndThawMs - this.#thawMs;
+    const firstPartMs = scrubbedAtMs - standstillAtMs;
+    const stopMs = letGo ? 0 : stopped - scrubbedAtMs;
+    const thawMs = letGo ? 0 : this.#thawMs;
     return {
       ...report,
       applicationDowntime: {
-        totalMs: stopped - standstillAtMs + lastRoundMs + startAndThawMs,
+        totalMs: firstPartMs + stopMs + lastRoundMs + startMs + thawMs,
+        ...(letGo ? { firstPartMs } : {}),
         gcMs,
         freezeMs,
         scrubMs,
-        stopMs: stopped - scrubbedAtMs,
+        stopMs,
         lastRoundMs,
-        startMs: startAndThawMs - this.#thawMs,
-        thawMs: this.#thawMs,
+        startMs,
+        thawMs,
       },
     };
   }
