@@ -29,3 +29,12 @@ test("too short a span says nothing; an idle heap never fills", () => {
   assert.equal(meter.bytesPerMs, 0);
   assert.equal(meter.fullInMs(use(1, 0)), undefined);
 });
+
+test("a collection that was provoked in a half empty eden is no allocation", () => {
+  const meter = new AllocationMeter();
+  meter.update(use(1, 10_000), 0);
+  meter.collectedEarly(use(1, 30_000).edenFreeBytes);
+  // Of the eden that was collected 30,000 were in use, and 5,000 are again.
+  meter.update(use(2, 5_000), 100);
+  assert.equal(meter.bytesPerMs, 250);
+});

@@ -14,6 +14,8 @@ const evenSpanMs = 300;
 
 export class AllocationMeter {
   #last: { readonly use: EdenUse; readonly atMs: number } | undefined;
+  /** Filled since `#last`, but by nobody. */
+  #notAllocatedBytes = 0;
   /** Undefined until two snapshots are far enough apart. */
   bytesPerMs: number | undefined;
 
@@ -28,11 +30,18 @@ export class AllocationMeter {
     this.#last = { use, atMs: nowMs };
     const edenBytes = use.edenUsedBytes + use.edenFreeBytes;
     const collections = Math.max(0, use.collections - last.use.collections);
-    const bytes = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;
+    const filled = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;
+    const bytes = filled - this.#notAllocatedBytes;
+    this.#notAllocatedBytes = 0;
     const rate = Math.max(0, bytes) / spanMs;
     const newest = spanMs / (spanMs + evenSpanMs);
     this.bytesPerMs =
       this.bytesPerMs === undefined ? rate : this.bytesPerMs * (1 - newest) + rate * newest;
+  }
+
+  /** A collection came before eden was full: so much of it had been free. */
+  collectedEarly(edenFreeBytes: number): void {
+    this.#notAllocatedBytes += edenFreeBytes;
   }
 
   /** When eden is full if allocation goes on like this; undefined when it is not known or will not be. */

@@ -264,6 +264,7 @@ async function phantom(
   const free = { collections: heap.collections, ranges: heap.dead };
   try {
     const { held } = await natural(agent, jvm, heap, phantomMs, { ...options, watchFree: false });
+    jvm.allocation.collectedEarly(heap.edenFreeBytes);
     return { how: "provoked", held, free };
   } catch (error) {
     if (!timedOut(error)) throw error;
@@ -272,6 +273,7 @@ async function phantom(
       // It only takes long: a guest that is very busy, or a JVM that checks its heap.
       const leftMs = options.untilMs - clock.nowMs();
       const { held } = await natural(agent, jvm, heap, leftMs, { ...options, watchFree: false });
+      jvm.allocation.collectedEarly(heap.edenFreeBytes);
       return { how: "provoked", held, free };
     }
     await takeBack(agent, jvm, heap, undo, options);

@@ -68,3 +68,11 @@ test("figures are finite and not negative, whatever is measured", () => {
     ),
   );
 });
+
+test("a slow allocator stands still twice, for a shorter time each", () => {
+  const slow = { ...rapid, allocationBytesPerMs: 10_000, linkBytesPerMs: 50_000, holdMs: 100 };
+  const fast = { ...slow, allocationBytesPerMs: 70_000 };
+  const [two, one] = [predict(slow).with.appDowntimeMs, predict(fast).with.appDowntimeMs];
+  assert.ok(two >= slow.holdMs && two < one, `${two} and ${one} ms`);
+  assert.ok(one - two > 80, `${two} and ${one} ms`);
+});

@@ -269,6 +269,8 @@ export class AssistSession implements AsyncDisposable {
       given.soon();
     };
     const options = { ...this.#holdJvmOptions(given, untilMs), soon };
+    // Before collections are provoked that say little of how fast eden fills.
+    const allocationBytesPerMs = this.#allocationBytesPerMs;
     const held = await Promise.all(
       this.jvms.map((jvm) =>
         holdJvm(this.agent, jvm, { ...options, watchFree: this.#clean.has(jvm) }),
@@ -292,7 +294,10 @@ export class AssistSession implements AsyncDisposable {
     const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
-    const letGo = applications.length === 0 && this.#goOn(held, given.linkBytesPerMs);
+    const letGo =
+      held.length > 0 &&
+      applications.length === 0 &&
+      runsOn(allocationBytesPerMs, given.linkBytesPerMs);
     if (letGo) await this.agent.thaw();
     const judgedMs = Math.max(0, Math.min(judgedFromMs, scrubStartMs) + judgeMs - endMs);
     if (!letGo) await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
@@ -313,10 +318,10 @@ export class AssistSession implements AsyncDisposable {
     };
   }
 
-  #goOn(held: readonly HeldJvm[], linkBytesPerMs: number): boolean {
-    const rates = held.map(({ jvm }) => jvm.allocation.bytesPerMs ?? Number.POSITIVE_INFINITY);
-    const sum = rates.reduce((total, rate) => total + rate, 0);
-    return held.length > 0 && runsOn(sum, linkBytesPerMs);
+  /** Of all Java VMs together; infinite while it is not known of each. */
+  get #allocationBytesPerMs(): number {
+    const rates = this.jvms.map(({ allocation }) => allocation.bytesPerMs);
+    return rates.reduce<number>((sum, rate) => sum + (rate ?? Number.POSITIVE_INFINITY), 0);
   }
 
   async #deadFrames(
