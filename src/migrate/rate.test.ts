@@ -13,15 +13,22 @@ test("a codec multiplies what the link carries, up to what it encodes in that ti
   assert.equal(rate.recordsPerMs(10 * MiB), MiB);
 });
 
-test("only what was sent since the last look counts, and little says nothing", () => {
+test("the ratio is that of the pages which keep the link busy, not of those that shrink to nothing in passing", () => {
   const rate = new RecordRate();
-  rate.update(10 * MiB, 10 * MiB, 0);
+  let [raw, body] = [0, 0];
+  for (let i = 0; i < 10; i++) rate.update((raw += 12 * MiB), (body += 12 * MiB), 0);
+  for (let i = 0; i < 10; i++) rate.update((raw += 130 * MiB), (body += MiB / 2), 0);
+  assert.equal(rate.recordsPerMs(100), 100);
+});
+
+test("what was long ago does not count, and little says nothing", () => {
+  const rate = new RecordRate();
+  let [raw, body] = [0, 0];
+  rate.update((raw += 10 * MiB), (body += 10 * MiB), 0);
   assert.equal(rate.recordsPerMs(50), 50);
-  rate.update(14 * MiB, 11 * MiB, 0);
+  for (let i = 0; i < 20; i++) rate.update((raw += 4 * MiB), (body += MiB), 0);
   assert.equal(rate.recordsPerMs(50), 200);
-  rate.update(14.5 * MiB, 11.5 * MiB, 0);
-  assert.equal(rate.recordsPerMs(50), 200);
-  rate.update(15 * MiB, 11.25 * MiB, 0);
+  rate.update(raw + MiB / 2, body + MiB / 2, 0);
   assert.equal(rate.recordsPerMs(50), 200);
 });
 

@@ -72,32 +72,59 @@ export class Pacer {
 
 /** Less than that says nothing about a codec. */
 const recordBytesMin = 1 << 20;
+const recordWindowCount = 20;
+
+interface RecordWindow {
+  readonly rawBytes: number;
+  readonly bodyBytes: number;
+  readonly encodeMs: number;
+}
 
 /**
- * What a link that carries so much carries of memory: a codec makes that more, as long as it is fast enough. Judged by what
- * was sent between the last two calls of `update`.
+ * What a link that carries so much carries of memory: a codec makes that more, as long as it is fast enough.
+ *
+ * Judged by windows of at least 1 MiB, the last twenty. The ratio is the one below which half of the *bodies* went: pages that
+ * hardly change can shrink to nothing in passing, and say nothing of the fresh ones which keep the link busy.
  */
 export class RecordRate {
-  #rawBytes = 0;
-  #bodyBytes = 0;
-  #encodeMs = 0;
+  readonly #windows: RecordWindow[] = [];
+  #last: RecordWindow = { rawBytes: 0, bodyBytes: 0, encodeMs: 0 };
   #ratio = 1;
   #encodedPerMs = Number.POSITIVE_INFINITY;
 
-  /** Sums since the beginning: records, what they became, and the time that took. */
+  /** Sums since the beginning: records, what they became, and the time that took. To be called some times a second. */
   update(rawBytes: number, bodyBytes: number, encodeMs: number): void {
-    const raw = rawBytes - this.#rawBytes;
-    if (raw < recordBytesMin) return;
-    this.#ratio = raw / Math.max(1, bodyBytes - this.#bodyBytes);
-    const ms = encodeMs - this.#encodeMs;
-    this.#encodedPerMs = ms > 0 ? raw / ms : Number.POSITIVE_INFINITY;
-    this.#rawBytes = rawBytes;
-    this.#bodyBytes = bodyBytes;
-    this.#encodeMs = encodeMs;
+    const window = {
+      rawBytes: rawBytes - this.#last.rawBytes,
+      bodyBytes: bodyBytes - this.#last.bodyBytes,
+      encodeMs: encodeMs - this.#last.encodeMs,
+    };
+    if (window.rawBytes < recordBytesMin) return;
+    this.#last = { rawBytes, bodyBytes, encodeMs };
+    this.#windows.push(window);
+    if (this.#windows.length > recordWindowCount) this.#windows.shift();
+    this.#ratio = middleRatio(this.#windows);
+    const ms = this.#windows.reduce((sum, one) => sum + one.encodeMs, 0);
+    const bytes = this.#windows.reduce((sum, one) => sum + one.rawBytes, 0);
+    this.#encodedPerMs = ms > 0 ? bytes / ms : Number.POSITIVE_INFINITY;
   }
 
   /** `bytesPerMs`: of the link. */
   recordsPerMs(bytesPerMs: number): number {
     return Math.min(bytesPerMs * this.#ratio, this.#encodedPerMs);
   }
+}
+
+/** Half of all body bytes were written at this ratio or a lower one. */
+function middleRatio(windows: readonly RecordWindow[]): number {
+  const ratioOf = ({ rawBytes, bodyBytes }: RecordWindow): number =>
+    rawBytes / Math.max(1, bodyBytes);
+  const sorted = windows.toSorted((a, b) => ratioOf(a) - ratioOf(b));
+  const half = sorted.reduce((sum, { bodyBytes }) => sum + bodyBytes, 0) / 2;
+  let sum = 0;
+  for (const window of sorted) {
+    sum += window.bodyBytes;
+    if (sum >= half) return ratioOf(window);
+  }
+  return 1;
 }

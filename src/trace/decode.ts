@@ -209,6 +209,9 @@ export class TraceDecoder {
     this.#atMs = head.atMs;
     if (head.type === TraceFrameType.batch) return this.#batch(head);
     const { epoch, atMs, pageCount, zeroCount, dirtyCount } = head;
+    if (head.type === TraceFrameType.end && this.#epochPages + this.#epochZeros > 0) {
+      throw this.#invalid(`an end in the middle of epoch ${epoch}`);
+    }
     if (pageCount !== this.#epochPages || zeroCount !== this.#epochZeros) {
       throw this.#invalid(`epoch ${epoch} has not the pages that it claims`);
     }

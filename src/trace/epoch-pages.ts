@@ -16,6 +16,8 @@ import { recordBytesAt } from "./decode.ts";
 import { traceBatchBytesMax } from "./format.ts";
 
 const chunkPages = 256;
+/** What a page's entry in a map takes, a page of zeros too. */
+const entryBytes = 48;
 /** In place of a slot. */
 const zeroPage = -1;
 
@@ -33,7 +35,7 @@ export class EpochPages {
 
   /** What the pages of this epoch take. */
   get bytes(): number {
-    return this.#slotCount * pageBytes;
+    return this.#slotCount * pageBytes + this.#count * entryBytes;
   }
 
   /** Takes a run of sound records. */

@@ -57,6 +57,8 @@ export async function recordTrace(options: RecordOptions): Promise<TraceSummary>
   const isReduced = base === "touched" || pages > 1;
   const path = isReduced ? `${options.path}.full` : options.path;
   const { clock, qmpPath } = options;
+  // Not after an hour of recording.
+  if (isReduced) await assertAbsent(options.path);
   await using qmp = await QmpClient.connect(qmpPath, { clock, deadlineMs: deadlines.monitorMs });
   const summary = await new Recorder({ ...options, path }, qmp).run();
   if (!isReduced) return summary;
@@ -66,6 +68,17 @@ export async function recordTrace(options: RecordOptions): Promise<TraceSummary>
     await rm(path, { force: true });
   }
   return { ...summary, path: options.path, fileBytes: (await stat(options.path)).size };
+}
+
+async function assertAbsent(path: string): Promise<void> {
+  for (const one of [path, `${path}.part`]) {
+    const isThere = await stat(one).then(
+      () => true,
+      () => false,
+    );
+    if (isThere)
+      throw new GodwitError("CONFLICT", `${one} exists; name another file, or remove it`);
+  }
 }
 
 class Recorder {

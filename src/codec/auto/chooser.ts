@@ -137,6 +137,7 @@ export class Chooser {
   /** From here on every millisecond counts: nothing is tried any more, neither a method nor the link. */
   settle(): void {
     this.#isSettled = true;
+    this.#trial = undefined;
     this.#link.settle();
   }
 
@@ -224,7 +225,7 @@ export class Chooser {
       if (!isDue) continue;
       if (!this.#mightWin(index, nowMs)) continue;
       const costMs = this.#trialCostMs(index);
-      if (costMs > this.#budgetMs) continue;
+      if (!(costMs <= this.#budgetMs)) continue;
       this.#budgetMs -= costMs;
       return index;
     }

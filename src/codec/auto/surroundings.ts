@@ -21,6 +21,8 @@ const disappointmentShare = 0.8;
 /** Encoding for a larger share of the time, this thread and not the source is the bottleneck. */
 const busyShareMax = 0.8;
 /** A shorter look at the source says little. */
+/** With less there was nothing to deliver: that says nothing of how fast it is. */
+const verdictBytesMin = 1 << 20;
 const spanMsMin = 400;
 /** A source that has less to send just now is not taken to be slow at once: a second takes this share. */
 const sourceDecay = 0.7;
@@ -111,7 +113,7 @@ export class Source {
     const wasFull = Link.isFull(1 - this.#freeMs / this.#ms);
     if (wasFull || this.#encodeMs > busyShareMax * this.#freeMs) {
       this.#bytesPerMs = Number.POSITIVE_INFINITY;
-    } else {
+    } else if (this.#rawBytes >= verdictBytesMin) {
       const seen = this.#rawBytes / this.#freeMs;
       const before = this.#bytesPerMs * sourceDecay ** (this.#ms / 1000);
       this.#bytesPerMs = Number.isFinite(before) ? Math.max(seen, before) : seen;

@@ -7,6 +7,7 @@
  */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { GodwitError } from "../../base/index.ts";
 import { PlainKernels } from "./reference/index.ts";
 
 /** How kernels reach pages of other VMs, which lie outside the workspace. Numbers are addresses; 0 is no. */
@@ -58,7 +59,13 @@ const wasmPageBytes = 64 << 10;
 /** Full of zeros, and never resized: no view of it is ever detached. The machine gives what is touched. */
 export function createMemory(bytes: number): KernelMemory {
   const pages = Math.ceil(bytes / wasmPageBytes);
-  return new WebAssembly.Memory({ initial: pages, maximum: pages });
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages });
+  } catch (cause) {
+    const mebibytes = Math.ceil(bytes / (1 << 20));
+    const why = `no ${mebibytes} MiB of address space for a history of pages; give --compress-memory less`;
+    throw new GodwitError("CONFIG_INVALID", why, { cause });
+  }
 }
 
 let compiled: object | undefined;

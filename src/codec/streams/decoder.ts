@@ -44,6 +44,7 @@ export class StreamsDecoder implements BatchDecoder {
   readonly #shared: SharedPages | undefined;
   readonly #build: KernelBuild;
   readonly #slotCountMax: number;
+  #reservedSlots = 0;
   #workspace: Workspace | undefined;
   #generation: number | undefined;
   #sequence = 0;
@@ -120,20 +121,31 @@ export class StreamsDecoder implements BatchDecoder {
   }
 
   #begin({ generation, slotCount }: StreamsHeader): void {
-    // Always of its full size: of a history that a new generation makes larger each time there would be many.
-    this.#workspace ??= new Workspace(
-      historyAtOf(this.#slotCountMax) + this.#slotCountMax * layout.pageBytes,
-      this.#build,
-      (workspace) => this.#shared?.host(workspace, []) ?? noSharedPages,
-    );
-    const { control } = this.#workspace;
+    const workspace = this.#workspaceFor(slotCount);
+    const { control } = workspace;
     control[layout.slotCount] = slotCount;
     control[layout.high] = 0;
     control[layout.keysAt] = keysAt;
-    control[layout.historyAt] = historyAtOf(this.#slotCountMax);
+    control[layout.historyAt] = historyAtOf(this.#reservedSlots);
     this.#generation = generation;
     this.#sequence = 0;
     this.#lost = undefined;
+  }
+
+  /** As large as the first generation's history: of one that each makes larger there would be many. */
+  #workspaceFor(slotCount: number): Workspace {
+    if (this.#workspace !== undefined && slotCount > this.#reservedSlots) {
+      throw this.#refuse(`with ${slotCount} slots after a history of ${this.#reservedSlots}`);
+    }
+    if (this.#workspace === undefined) {
+      this.#reservedSlots = slotCount;
+      this.#workspace = new Workspace(
+        historyAtOf(slotCount) + slotCount * layout.pageBytes,
+        this.#build,
+        (workspace) => this.#shared?.host(workspace, []) ?? noSharedPages,
+      );
+    }
+    return this.#workspace;
   }
 
   /** Puts header and streams where the kernels read them. */

@@ -136,6 +136,7 @@ export class AssistedRounds {
     try {
       await this.#settle();
       await assistance.scrubEarly(bytesPerMs);
+      if (!assistance.isActive) return false;
       await this.#settle();
       const held = await assistance.hold(
         bytesPerMs,

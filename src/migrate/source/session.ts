@@ -305,7 +305,10 @@ export class SourceSession {
 
   #migrationState(status: string): void {
     // QEMU has stopped the VM for its last pass. (Event STOP alone may be somebody else's `stop`.)
-    if (status === "device") this.#dispatch({ type: "vm-stopped" });
+    if (status === "device") {
+      this.#pump.liftBandwidth();
+      this.#dispatch({ type: "vm-stopped" });
+    }
     if (status === "completed") this.#dispatch({ type: "qemu-completed" });
     // `cancelling` is not its last word: `completed` may still follow.
     if (status !== "failed" && status !== "cancelled") return;
@@ -337,8 +340,7 @@ export class SourceSession {
       const adjusted = this.#assistance.adjust(found, counts);
       const assisted = this.#assistance.isActive;
       const round = assisted ? adjusted : found;
-      const { encodedRawBytes, encodedBodyBytes, encodeMs } = this.#pump;
-      this.#recordRate.update(encodedRawBytes, encodedBodyBytes, encodeMs);
+      this.#measureRecords();
       const bytesPerMs = this.#recordsPerMs();
       if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs))) {
         return;
@@ -350,6 +352,11 @@ export class SourceSession {
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  #measureRecords(): void {
+    const { encodedRawBytes, encodedBodyBytes, encodeMs } = this.#pump;
+    this.#recordRate.update(encodedRawBytes, encodedBodyBytes, encodeMs);
   }
 
   /** What the link carried lately, as memory: with a codec that is more than its bytes. */
@@ -554,6 +561,7 @@ export class SourceSession {
     let stop: () => void = () => {};
     const tick = (): void => {
       this.#meter.update(this.#channel.wireBytes, this.#clock.nowMs());
+      this.#measureRecords();
       this.#host.progress(this.statistics);
       stop = this.#clock.after(progressEveryMs, tick);
     };
