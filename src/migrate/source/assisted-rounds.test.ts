@@ -1,0 +1,147 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { HoldReport } from "../../assist/index.ts";
+import type { Clock } from "../../io/index.ts";
+import type { SkipMap } from "../skip-map.ts";
+import type { Assistance } from "./assistance.ts";
+import { AssistedRounds } from "./assisted-rounds.ts";
+import type { SourcePhase } from "./machine.ts";
+import type { SourcePump } from "./pump.ts";
+import type { SourceQemu } from "./qemu.ts";
+
+const report = { gcMs: 1, freezeMs: 1, scrubMs: 1, scrubbedPages: 1, jvms: [] };
+
+/** Everything that AssistedRounds asks for, by name, in the order in which it does. */
+class World {
+  readonly log: string[] = [];
+  readonly timers: { readonly ms: number; readonly run: () => void }[] = [];
+  phase: SourcePhase = "preparing";
+  owedCount = 0;
+  isActive = true;
+  /** What `hold` does. */
+  hold: (soon: () => void, held: () => Promise<void>) => Promise<void> = async (soon, held) => {
+    soon();
+    await held();
+  };
+  scrubEarly: () => void = () => {};
+  sent = Promise.withResolvers<void>();
+
+  readonly rounds: AssistedRounds;
+
+  constructor() {
+    const { log } = this;
+    const note = (text: string) => async (): Promise<void> => void log.push(text);
+    const clock: Clock = {
+      nowMs: () => 0,
+      wallMs: () => 0,
+      after: (ms, run) => {
+        this.timers.push({ ms, run });
+        return () => {};
+      },
+    };
+    const isActive = (): boolean => this.isActive;
+    const assistance = {
+      isLooking: false,
+      get isActive() {
+        return isActive();
+      },
+      refresh: note("refresh"),
+      scrubEarly: async () => this.scrubEarly(),
+      hold: async (_: number, soon: () => void, held: () => Promise<void>) => {
+        await this.hold(soon, held);
+        return report as unknown as HoldReport;
+      },
+      giveUp: async () => {
+        this.isActive = false;
+        log.push("let go");
+      },
+    };
+    const pump = {
+      hold: (reason: string) => log.push(`hold ${reason}`),
+      unhold: (reason: string) => log.push(`unhold ${reason}`),
+      sendOwed: () => {
+        log.push("owed");
+        return this.sent.promise;
+      },
+      allowSwitchover: () => log.push("gate opens"),
+    };
+    const qemu = { forceSwitchover: note("may end"), iterate: note("iterate") };
+    this.rounds = new AssistedRounds({
+      clock,
+      assistance: assistance as unknown as Assistance,
+      pump: pump as unknown as SourcePump,
+      skip: { owedCount: 0 } as unknown as SkipMap,
+      qemu: () => qemu as unknown as SourceQemu,
+      phase: () => this.phase,
+      start: (work) => void work,
+      say: () => {},
+    });
+  }
+
+  at(text: string): number {
+    return this.log.lastIndexOf(text);
+  }
+}
+
+test("applications that are held: QEMU is told before, and reading is held back no more", async () => {
+  const world = new World();
+  world.sent.resolve();
+  assert.equal(await world.rounds.prepare(1), true);
+  assert.ok(world.at("may end") >= 0);
+  assert.equal(world.at("iterate"), -1);
+  assert.equal(world.at("gate opens"), -1, "the switch-over's order comes from the machine");
+  const before = world.log.length;
+  assert.equal(world.rounds.passBegan(10), undefined);
+  assert.deepEqual(world.log.slice(before), [], "no pass is held back while they stand still");
+});
+
+test("a hold that fails after QEMU was told: it iterates again, and the gate opens last", async () => {
+  const world = new World();
+  world.hold = async (soon) => {
+    soon();
+    throw new Error("traced");
+  };
+  assert.equal(await world.rounds.prepare(1), false);
+  assert.ok(world.at("may end") < world.at("iterate"), world.log.join());
+  assert.ok(world.at("let go") >= 0);
+  assert.equal(world.at("owed"), -1, "QEMU sends most of it in the pass under way");
+  const rest = world.rounds.passBegan(20);
+  assert.ok(rest !== undefined);
+  assert.ok(world.at("owed") > world.at("iterate"));
+  assert.equal(world.at("gate opens"), -1, "not before what is owed is on its way");
+  world.sent.resolve();
+  await rest;
+  assert.equal(world.log.at(-1), "gate opens");
+  assert.equal(world.rounds.passBegan(30), undefined, "once only");
+});
+
+test("without another pass the rest follows by the clock", async () => {
+  const world = new World();
+  world.hold = async () => {
+    throw new Error("gone");
+  };
+  world.sent.resolve();
+  await world.rounds.prepare(1);
+  const timer = world.timers.find(({ ms }) => ms === 10_000);
+  timer?.run();
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(world.log.at(-1), "gate opens");
+});
+
+test("given up in the middle of early zeroing: nobody is held", async () => {
+  const world = new World();
+  world.scrubEarly = () => {
+    world.isActive = false;
+  };
+  world.hold = () => Promise.reject(new Error("held all the same"));
+  assert.equal(await world.rounds.prepare(1), false);
+  assert.equal(world.at("may end"), -1);
+});
+
+test("giving up after the switch-over was ordered does not undo it", async () => {
+  const world = new World();
+  world.phase = "switchover";
+  await world.rounds.giveUp("late");
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(world.at("iterate"), -1);
+});
