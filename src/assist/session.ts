@@ -23,6 +23,7 @@ import { type GcWay, type HeldJvm, holdJvm, type HoldJvmOptions } from "./hold-j
 import { JvmParticipant } from "./jvm.ts";
 import { runsOn } from "./predict.ts";
 import { type DisposableKind, type Participant, ParticipantFrames } from "./participant.ts";
+import { lastOf, subtractRanges, totalBytes } from "./ranges.ts";
 import type { HoldReport, ParticipantReport } from "./report.ts";
 
 export interface AssistOptions {
@@ -49,13 +50,18 @@ export interface ScrubEarlyOptions {
 }
 
 export interface HoldOptions extends ScrubEarlyOptions {
-  /** The first of them will stand still within a few hundred ms. */
+  /** All will be done within about 0.1 s. */
   soon(): void;
   /** All stand still; what is left is to zero their memory, which lies in these frames. */
   /** Resolves when what lives on has travelled: until then they are not to go on. */
   held(dead: readonly DisposableFrames[]): Promise<void>;
 }
 
+/**
+ * QEMU is told that it may end when no more than this is left to zero: 80 ms in an emulated guest, less on KVM. Told earlier it
+ * would look for dirty pages again and again, as fast as it can.
+ */
+const lastScrubBytes = 96 << 20;
 /** More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. */
 const holdMs = 10_000;
 /**
@@ -263,12 +269,14 @@ export class AssistSession implements AsyncDisposable {
     const untilMs = startMs + timeoutMs;
     await this.#prepareApplications(timeoutMs * readyShare);
     const readyMs = clock.nowMs() - startMs;
-    let judgedFromMs = Number.POSITIVE_INFINITY;
+    let judgedFromMs: number | undefined;
     const soon = (): void => {
-      judgedFromMs = Math.min(judgedFromMs, clock.nowMs());
+      if (judgedFromMs !== undefined) return;
+      judgedFromMs = clock.nowMs();
       given.soon();
     };
-    const options = { ...this.#holdJvmOptions(given, untilMs), soon };
+    const isShort = this.lateScrubBytes <= lastScrubBytes;
+    const options = { ...this.#holdJvmOptions(given, untilMs), ...(isShort ? { soon } : {}) };
     // Before collections are provoked that say little of how fast eden fills.
     const allocationBytesPerMs = this.#allocationBytesPerMs;
     const held = await Promise.all(
@@ -283,11 +291,7 @@ export class AssistSession implements AsyncDisposable {
     // Looked at below.
     travelling.catch(() => {});
     const scrubStartMs = clock.nowMs();
-    let scrubbedPages = 0;
-    for (const one of held) {
-      const ranges = dirtyDead(one, this.#clean.get(one.jvm));
-      scrubbedPages += (await this.agent.scrub(one.jvm.process, ranges)).zeroedPages;
-    }
+    let scrubbedPages = await this.#scrubDead(held, soon);
     for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
     const scrubbedMs = clock.nowMs();
     await travelling;
@@ -299,7 +303,7 @@ export class AssistSession implements AsyncDisposable {
       applications.length === 0 &&
       runsOn(allocationBytesPerMs, given.linkBytesPerMs);
     if (letGo) await this.agent.thaw();
-    const judgedMs = Math.max(0, Math.min(judgedFromMs, scrubStartMs) + judgeMs - endMs);
+    const judgedMs = Math.max(0, (judgedFromMs ?? endMs) + judgeMs - endMs);
     if (!letGo) await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
     return {
       waitMs: Math.max(0, standstillMs(held, applicationsHeldMs) - startMs),
@@ -322,6 +326,27 @@ export class AssistSession implements AsyncDisposable {
   get #allocationBytesPerMs(): number {
     const rates = this.jvms.map(({ allocation }) => allocation.bytesPerMs);
     return rates.reduce<number>((sum, rate) => sum + (rate ?? Number.POSITIVE_INFINITY), 0);
+  }
+
+  /** `soon` is called when it will not take long any more. */
+  async #scrubDead(held: readonly HeldJvm[], soon: () => void): Promise<number> {
+    const works = held.map((one) => ({
+      process: one.jvm.process,
+      ranges: dirtyDead(one, this.#clean.get(one.jvm)),
+    }));
+    let leftBytes = works.reduce((sum, { ranges }) => sum + totalBytes(ranges), 0);
+    let zeroedPages = 0;
+    for (const { process, ranges } of works) {
+      leftBytes -= totalBytes(ranges);
+      const late = lastOf(ranges, lastScrubBytes - leftBytes);
+      const early = subtractRanges(ranges, late);
+      if (early.length > 0) zeroedPages += (await this.agent.scrub(process, early)).zeroedPages;
+      if (late.length === 0) continue;
+      soon();
+      zeroedPages += (await this.agent.scrub(process, late)).zeroedPages;
+    }
+    soon();
+    return zeroedPages;
   }
 
   async #deadFrames(

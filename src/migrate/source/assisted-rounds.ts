@@ -144,7 +144,7 @@ export class AssistedRounds {
         async () => {
           this.#holds = true;
           pump.unhold("round");
-          await Promise.all([this.#allowToEnd(), pump.sendOwed()]);
+          await pump.sendOwed();
         },
       );
       say(heldText(held));
