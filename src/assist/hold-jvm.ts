@@ -66,8 +66,6 @@ const naturalSlack = 3;
 const attemptsMax = 4;
 /** After a collection that promoted much, the next may be provoked only when this much new data is there to die. */
 const betweenAttemptsMs = 100;
-/** QEMU looks for what is dirty about this often, as it is paced then. */
-const passMs = 300;
 /** How often what is free is looked at while a collection is awaited. */
 const watchMs = 25;
 /** A standstill within this time is announced. */
@@ -110,10 +108,7 @@ export async function holdJvm(
     }
     await agent.thaw(jvm.process);
     if (late) throw new GodwitError("TIMEOUT", "the Java VM was collecting whenever it was held");
-    // What was promoted travels in the next pass, not while all stand still.
-    const travelMs = passMs + livingBytes / Math.max(1, options.linkBytesPerMs);
-    const leftMs = options.untilMs - clock.nowMs();
-    await sleep(clock, Math.max(betweenAttemptsMs, Math.min(travelMs, leftMs / 4)));
+    await sleep(clock, betweenAttemptsMs);
   }
 }
 
