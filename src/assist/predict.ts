@@ -54,8 +54,6 @@ const roundsMax = 30;
 const shortRoundMs = 250;
 /** To find out that it does not pay after all costs a round: the promise has to be worth that. */
 const worthShare = 0.9;
-/** An estimate that differs by less decides nothing. */
-const downtimeSlack = 1.025;
 const zeroRecordShare = 9 / 4096;
 
 /** From the order to stop until QEMU has stopped the VM. */
@@ -97,7 +95,7 @@ export function predict(input: PredictionInput): Prediction {
   const saves =
     assisted.totalMs <= without.totalMs * worthShare &&
     assisted.wireBytes <= without.wireBytes * worthShare;
-  const costsDowntime = assisted.appDowntimeMs > without.appDowntimeMs * downtimeSlack;
+  const costsDowntime = assisted.appDowntimeMs > without.appDowntimeMs;
   return {
     input,
     without,
