@@ -8,6 +8,7 @@ export {
   migrationPortDefault,
   parseHostPort,
 } from "./address.ts";
+export { compressChoices } from "./choices.ts";
 export { type CallOptions, type ClientTarget, GodwitClient } from "./client.ts";
 export { fillPath, paths, type RouteName } from "./paths.ts";
 export { EventDecoder, encodeEvent, heartbeat } from "./sse.ts";

@@ -1,5 +1,6 @@
 /** What callers may ask of a daemon. Strict: an unknown key is an error, so that a misspelt option is not ignored. */
 import { z } from "zod";
+import { compressChoices } from "../choices.ts";
 
 /** The same rule as a VM definition's `name`; it becomes a file name, so nothing else may pass. */
 export const vmName = z
@@ -68,7 +69,7 @@ export const migrateOptions = z.strictObject({
     description: "The guest gives up its clean page cache before the first round.",
   }),
   compress: z
-    .enum(["none", "zero", "gzip", "zstd", "lz4", "delta", "similarity", "hybrid", "auto"])
+    .enum(compressChoices)
     .optional()
     .meta({ description: "How what travels is compressed; auto chooses while it sends." }),
   compressLevel: z.int().min(-100).max(100).optional().meta({

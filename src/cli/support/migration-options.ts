@@ -1,6 +1,7 @@
 /** The options that `migrate` and `send` share. */
 import { Option } from "@commander-js/extra-typings";
 import {
+  compressChoices,
   type HostPort,
   type MigrateRequestOptions,
   migrationPortDefault,
@@ -60,17 +61,9 @@ export function migrationOptions(name: string, summary: string, examples: readon
     )
     .option("--drop-caches", "the guest gives up its clean page cache first")
     .addOption(
-      new Option("--compress <codec>", "compress what travels (default: none)").choices([
-        "none",
-        "zero",
-        "gzip",
-        "zstd",
-        "lz4",
-        "delta",
-        "similarity",
-        "hybrid",
-        "auto",
-      ] as const),
+      new Option("--compress <codec>", "compress what travels (default: none)").choices(
+        compressChoices,
+      ),
     )
     .option(
       "--compress-level <level>",
