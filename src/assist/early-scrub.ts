@@ -7,9 +7,15 @@
  * Whether memory is still as it was left is judged by the heap's own word (what was free before the last collection). Were
  * that wrong, such pages would travel like any others: it costs time, never correctness.
  */
-import { type Clock, sleep } from "../io/index.ts";
+import { sleep } from "../io/index.ts";
 import type { AgentClient } from "./agent/index.ts";
-import { collect, type HeldJvm, holdNow, type HoldJvmOptions } from "./hold-jvm.ts";
+import {
+  collect,
+  type FreeMemory,
+  type HeldJvm,
+  holdNow,
+  type HoldJvmOptions,
+} from "./hold-jvm.ts";
 import type { JvmParticipant } from "./jvm.ts";
 import {
   intersectRanges,
@@ -19,12 +25,6 @@ import {
   subtractRanges,
   totalBytes,
 } from "./ranges.ts";
-
-/** Memory of a Java VM that was zeroed while it had seen so many collections. */
-export interface CleanMemory {
-  readonly collections: number;
-  readonly ranges: readonly MemoryRange[];
-}
 
 /** With less, the standstills before would cost more than they save. */
 const worthBytes = 24 << 20;
@@ -75,28 +75,24 @@ export function earlyScrubInput({ allocation, heap }: JvmParticipant): EarlyScru
   };
 }
 
-/** Undefined when it does not pay. Never leaves the program held; fails with AGENT_* or TIMEOUT. */
+/** What is free and zeroed now; undefined when it does not pay. Never leaves the program held; fails with AGENT_* or TIMEOUT. */
 export async function scrubEarly(
   agent: AgentClient,
   jvm: JvmParticipant,
   options: HoldJvmOptions,
-): Promise<CleanMemory | undefined> {
+): Promise<FreeMemory | undefined> {
   const input = earlyScrubInput(jvm);
   if (lateScrubBytes(input) >= input.disposableBytes) return undefined;
   await emptyEden(agent, jvm, options);
   const sliceBytes = sliceBytesOf(input.disposableBytes);
-  let clean: CleanMemory | undefined;
+  let clean: FreeMemory | undefined;
   for (let slice = 0; slice < slicesMax && options.clock.nowMs() < options.untilMs; slice++) {
     const next = await scrubSlice(agent, jvm, clean, sliceBytes, options);
     if (next === clean) break;
     clean = next;
-    await rest(options.clock);
+    await sleep(options.clock, gapMs);
   }
   return clean;
-}
-
-function rest(clock: Clock): Promise<void> {
-  return sleep(clock, gapMs);
 }
 
 async function emptyEden(
@@ -111,17 +107,17 @@ async function emptyEden(
   if (!canCollect || jvm.isIdle || heap.edenUsedBytes < edenBytes * fullShare) return;
   await collect(agent, jvm, heap, { ...options, gc: "provoke", watchFree: false });
   await agent.thaw(jvm.process);
-  await rest(options.clock);
+  await sleep(options.clock, gapMs);
 }
 
 /** Zeroes what is free and farthest from where the program allocates. Answers `clean` itself when nothing is left to do. */
 async function scrubSlice(
   agent: AgentClient,
   jvm: JvmParticipant,
-  clean: CleanMemory | undefined,
+  clean: FreeMemory | undefined,
   sliceBytes: number,
   options: HoldJvmOptions,
-): Promise<CleanMemory | undefined> {
+): Promise<FreeMemory | undefined> {
   await holdNow(agent, jvm, options);
   try {
     const heap = await jvm.snapshot();
@@ -141,7 +137,7 @@ async function scrubSlice(
 /** What of a held program's dead memory is still to be zeroed. */
 export function dirtyDead(
   { heap, freeBefore }: HeldJvm,
-  clean: CleanMemory | undefined,
+  clean: FreeMemory | undefined,
 ): readonly MemoryRange[] {
   if (clean === undefined || clean.collections !== freeBefore.collections) return heap.dead;
   return subtractRanges(heap.dead, intersectRanges(clean.ranges, wholePages(freeBefore.ranges)));

@@ -26,7 +26,7 @@ export interface HoldJvmOptions {
   readonly signal: AbortSignal;
   /** Somebody wants to know `HeldJvm.freeBefore`. */
   readonly watchFree: boolean;
-  /** Called when it will stand still within a few hundred ms. */
+  /** Called when it will stand still within a few hundred ms, and what is to be zeroed then is little. */
   readonly soon?: () => void;
 }
 
@@ -48,6 +48,7 @@ export interface HeldJvm {
   readonly freeBefore: FreeMemory;
 }
 
+/** Ranges of a heap in which nobody kept data when it had seen so many collections. */
 export interface FreeMemory {
   readonly collections: number;
   readonly ranges: readonly MemoryRange[];

@@ -12,14 +12,14 @@ import { GodwitError } from "../base/index.ts";
 import { type Clock, withDeadline } from "../io/index.ts";
 import { AgentClient, type AgentProcess, type FrameRuns } from "./agent/index.ts";
 import { ApplicationParticipant } from "./application.ts";
+import { dirtyDead, earlyScrubInput, lateScrubBytes, scrubEarly } from "./early-scrub.ts";
 import {
-  type CleanMemory,
-  dirtyDead,
-  earlyScrubInput,
-  lateScrubBytes,
-  scrubEarly,
-} from "./early-scrub.ts";
-import { type GcWay, type HeldJvm, holdJvm, type HoldJvmOptions } from "./hold-jvm.ts";
+  type FreeMemory,
+  type GcWay,
+  type HeldJvm,
+  holdJvm,
+  type HoldJvmOptions,
+} from "./hold-jvm.ts";
 import { JvmParticipant } from "./jvm.ts";
 import { runsOn } from "./predict.ts";
 import { type DisposableKind, type Participant, ParticipantFrames } from "./participant.ts";
@@ -52,8 +52,10 @@ export interface ScrubEarlyOptions {
 export interface HoldOptions extends ScrubEarlyOptions {
   /** All will be done within about 0.1 s. */
   soon(): void;
-  /** All stand still; what is left is to zero their memory, which lies in these frames. */
-  /** Resolves when what lives on has travelled: until then they are not to go on. */
+  /**
+   * All stand still; what is left is to zero their memory, which lies in these frames. Resolves when what lives on has
+   * travelled: until then they are not to go on.
+   */
   held(dead: readonly DisposableFrames[]): Promise<void>;
 }
 
@@ -90,7 +92,7 @@ export class AssistSession implements AsyncDisposable {
   readonly #holding = new AbortController();
   #participants: ParticipantFrames[] = [];
   #unsupported: ParticipantReport[] = [];
-  readonly #clean = new Map<JvmParticipant, CleanMemory>();
+  readonly #clean = new Map<JvmParticipant, FreeMemory>();
   /** Something may be held, or was told to get ready. */
   #pending = false;
   #began = false;
