@@ -2,7 +2,13 @@ export { AgentClient } from "./agent/index.ts";
 export type { GcWay } from "./hold-jvm.ts";
 export type { JvmParticipant } from "./jvm.ts";
 export type { DisposableKind } from "./participant.ts";
-export { type Estimate, predict, type Prediction, type PredictionInput } from "./predict.ts";
+export {
+  type Estimate,
+  type GoingOn,
+  predict,
+  type Prediction,
+  type PredictionInput,
+} from "./predict.ts";
 export type {
   ApplicationDowntime,
   AssistReport,

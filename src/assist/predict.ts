@@ -42,6 +42,8 @@ export interface Prediction {
   readonly with: Estimate;
   /** Time and traffic, whatever the standstill. */
   readonly saves: boolean;
+  /** Traffic, which says more than time while the link is not known. */
+  readonly savesTraffic: boolean;
   readonly pays: boolean;
   /** Why, in a sentence. */
   readonly text: string;
@@ -62,11 +64,16 @@ const stopMs = 30;
 const heldOnMs = 40;
 
 /**
- * Whether applications go on between the zeroing of their memory and the VM's stop: what they allocate until then takes less
- * time to send than they would stand still for otherwise.
+ * When applications go on whose memory was zeroed: `rounds`: at once, and ordinary rounds follow until little is left;
+ * `briefly`: at once, and the VM is stopped as soon as it can be; `arrived`: when the VM runs at the destination.
  */
-export function runsOn(allocationBytesPerMs: number, linkBytesPerMs: number): boolean {
-  return allocationBytesPerMs * stopMs <= linkBytesPerMs * heldOnMs;
+export type GoingOn = "rounds" | "briefly" | "arrived";
+
+/** They are not to stand still for longer than what they would allocate meanwhile takes to send. */
+export function goingOn(allocationBytesPerMs: number, linkBytesPerMs: number): GoingOn {
+  // Rounds get shorter, each half as long as the one before.
+  if (allocationBytesPerMs * 2 <= linkBytesPerMs) return "rounds";
+  return allocationBytesPerMs * stopMs <= linkBytesPerMs * heldOnMs ? "briefly" : "arrived";
 }
 
 export function predict(input: PredictionInput): Prediction {
@@ -82,25 +89,32 @@ export function predict(input: PredictionInput): Prediction {
     plain.appDowntimeMs,
     other(shortRoundMs) / input.linkBytesPerMs + fixedMs,
   );
-  const { allocationBytesPerMs, linkBytesPerMs } = input;
-  const vmStopMs = lateMs + restMs;
-  const standstillMs = runsOn(allocationBytesPerMs, linkBytesPerMs)
-    ? Math.max(input.holdMs, vmStopMs + (allocationBytesPerMs * stopMs) / linkBytesPerMs)
-    : input.holdMs + vmStopMs;
-  const assisted: Estimate = {
-    totalMs: plain.totalMs + input.waitMs + input.holdMs + lateMs,
-    wireBytes: plain.wireBytes + lateBytes,
-    appDowntimeMs: standstillMs,
+  const { allocationBytesPerMs, linkBytesPerMs, holdMs } = input;
+  const goes = goingOn(allocationBytesPerMs, linkBytesPerMs);
+  const allocatedMs = (allocationBytesPerMs * stopMs) / linkBytesPerMs;
+  const late: Estimate =
+    goes === "rounds"
+      ? estimate(input, lateBytes, (ms) => other(ms) + young(ms))
+      : { totalMs: lateMs, wireBytes: lateBytes, appDowntimeMs: lateMs + restMs };
+  const stopsMs = {
+    rounds: Math.max(holdMs, Math.min(late.appDowntimeMs, lateMs + restMs + allocatedMs)),
+    briefly: Math.max(holdMs, late.appDowntimeMs + allocatedMs),
+    arrived: holdMs + late.appDowntimeMs,
   };
-  const saves =
-    assisted.totalMs <= without.totalMs * worthShare &&
-    assisted.wireBytes <= without.wireBytes * worthShare;
+  const assisted: Estimate = {
+    totalMs: plain.totalMs + input.waitMs + holdMs + late.totalMs,
+    wireBytes: plain.wireBytes + late.wireBytes,
+    appDowntimeMs: stopsMs[goes],
+  };
+  const savesTraffic = assisted.wireBytes <= without.wireBytes * worthShare;
+  const saves = savesTraffic && assisted.totalMs <= without.totalMs * worthShare;
   const costsDowntime = assisted.appDowntimeMs > without.appDowntimeMs;
   return {
     input,
     without,
     with: assisted,
     saves,
+    savesTraffic,
     pays: saves && !costsDowntime,
     text: textOf(without, assisted, saves, costsDowntime),
   };

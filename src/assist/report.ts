@@ -1,5 +1,5 @@
 /** What is said of the applications' part in a migration. Plain values: they travel to the daemon and into the API. */
-import type { Prediction } from "./predict.ts";
+import type { GoingOn, Prediction } from "./predict.ts";
 import type { DisposableKind } from "./participant.ts";
 
 export interface ParticipantReport {
@@ -36,8 +36,7 @@ export interface HoldReport {
     readonly attempts: number;
   }[];
   readonly applicationCount: number;
-  /** They went on before the VM was stopped: they allocate slowly. */
-  readonly letGo: boolean;
+  readonly goesOn: GoingOn;
 }
 
 /**

@@ -21,7 +21,7 @@ import {
   type HoldJvmOptions,
 } from "./hold-jvm.ts";
 import { JvmParticipant } from "./jvm.ts";
-import { runsOn } from "./predict.ts";
+import { type GoingOn, goingOn } from "./predict.ts";
 import { type DisposableKind, type Participant, ParticipantFrames } from "./participant.ts";
 import { lastOf, subtractRanges, totalBytes } from "./ranges.ts";
 import type { HoldReport, ParticipantReport } from "./report.ts";
@@ -271,16 +271,18 @@ export class AssistSession implements AsyncDisposable {
     const untilMs = startMs + timeoutMs;
     await this.#prepareApplications(timeoutMs * readyShare);
     const readyMs = clock.nowMs() - startMs;
+    // Before collections are provoked that say little of how fast eden fills.
+    const goes = this.#goingOn(given.linkBytesPerMs);
+    const letGo = goes !== "arrived";
     let judgedFromMs: number | undefined;
     const soon = (): void => {
-      if (judgedFromMs !== undefined) return;
+      // Whoever goes on gives QEMU time to hear of it later.
+      if (judgedFromMs !== undefined || goes === "rounds") return;
       judgedFromMs = clock.nowMs();
       given.soon();
     };
     const isShort = this.lateScrubBytes <= lastScrubBytes;
     const options = { ...this.#holdJvmOptions(given, untilMs), ...(isShort ? { soon } : {}) };
-    // Before collections are provoked that say little of how fast eden fills.
-    const allocationBytesPerMs = this.#allocationBytesPerMs;
     const held = await Promise.all(
       this.jvms.map((jvm) =>
         holdJvm(this.agent, jvm, { ...options, watchFree: this.#clean.has(jvm) }),
@@ -296,15 +298,12 @@ export class AssistSession implements AsyncDisposable {
     let scrubbedPages = await this.#scrubDead(held, soon);
     for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
     const scrubbedMs = clock.nowMs();
-    await travelling;
+    if (letGo) await this.agent.thaw();
+    else await travelling;
     const endMs = clock.nowMs();
+    await travelling;
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
-    const letGo =
-      held.length > 0 &&
-      applications.length === 0 &&
-      runsOn(allocationBytesPerMs, given.linkBytesPerMs);
-    if (letGo) await this.agent.thaw();
     const judgedMs = Math.max(0, (judgedFromMs ?? endMs) + judgeMs - endMs);
     if (!letGo) await this.agent.extend(Math.ceil(judgedMs + stopMsMax));
     return {
@@ -320,14 +319,18 @@ export class AssistSession implements AsyncDisposable {
       edenBytes: held.reduce((sum, { heap }) => sum + heap.edenUsedBytes, 0),
       jvms: held.map(({ jvm, how, gcMs, attempts }) => ({ name: jvm.name, how, gcMs, attempts })),
       applicationCount: applications.length,
-      letGo,
+      goesOn: goes,
     };
   }
 
-  /** Of all Java VMs together; infinite while it is not known of each. */
-  get #allocationBytesPerMs(): number {
-    const rates = this.jvms.map(({ allocation }) => allocation.bytesPerMs);
-    return rates.reduce<number>((sum, rate) => sum + (rate ?? Number.POSITIVE_INFINITY), 0);
+  /** Registered programs are not to touch what they gave up before the VM has moved. */
+  #goingOn(linkBytesPerMs: number): GoingOn {
+    if (this.jvms.length === 0 || this.hasApplications) return "arrived";
+    let bytesPerMs = 0;
+    for (const { allocation } of this.jvms) {
+      bytesPerMs += allocation.bytesPerMs ?? Number.POSITIVE_INFINITY;
+    }
+    return goingOn(bytesPerMs, linkBytesPerMs);
   }
 
   /** `soon` is called when it will not take long any more. */

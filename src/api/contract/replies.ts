@@ -100,6 +100,7 @@ export const assist = z.object({
       without: estimate,
       with: estimate,
       saves: z.boolean(),
+      savesTraffic: z.boolean(),
       pays: z.boolean(),
       text: z.string(),
     })
@@ -117,7 +118,7 @@ export const assist = z.object({
       survivorBytes: z.number(),
       edenBytes: z.number(),
       applicationCount: z.number(),
-      letGo: z.boolean().optional(),
+      goesOn: z.enum(["rounds", "briefly", "arrived"]).optional(),
       jvms: z
         .array(
           z.object({

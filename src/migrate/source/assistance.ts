@@ -9,6 +9,7 @@ import {
   AssistSession,
   type AssistState,
   type DisposableFrames,
+  type GoingOn,
   type HoldReport,
   type JvmParticipant,
   type ParticipantReport,
@@ -115,6 +116,11 @@ export class Assistance {
     return this.#state === "used";
   }
 
+  /** When what was held goes on; undefined: nothing was. */
+  get goesOn(): GoingOn | undefined {
+    return this.#held?.goesOn;
+  }
+
   /** Whether help pays is not known yet. Nothing is left out so far. */
   get isLooking(): boolean {
     return this.#state === "looking";
@@ -187,12 +193,12 @@ export class Assistance {
     this.#frames = (await session.refresh()) ?? this.#frames;
     if (!this.isLooking || signal.aborted) return;
     this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
-    const { saves, text } = this.#prediction;
+    const { savesTraffic, text } = this.#prediction;
     // A program that has registered may have given something up when it was told of the migration.
     const wanted = this.#options.assist === "require" || session.hasApplications;
-    // How long applications would stand still is known better after the first round; to have left something out until then
-    // costs nothing.
-    if (!saves && !wanted) return this.#unused(text);
+    // How long it would take, and applications would stand still, is known better after the first round, when the link and
+    // what the guest writes have been seen; to have left something out until then costs hardly anything.
+    if (!savesTraffic && !wanted) return this.#unused(text);
     this.#state = "active";
     this.#text = text;
     this.#say(`assistance: ${session.participants.map(({ name }) => name).join(", ")}; ${text}`);

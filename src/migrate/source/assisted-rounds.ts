@@ -5,7 +5,7 @@
  */
 import { toErrorRecord } from "../../base/index.ts";
 import type { HoldReport } from "../../assist/index.ts";
-import type { Clock } from "../../io/index.ts";
+import { type Clock, sleep } from "../../io/index.ts";
 import type { RamBlock } from "../../qemu/stream/index.ts";
 import type { Round } from "../rounds.ts";
 import type { SkipMap } from "../skip-map.ts";
@@ -22,6 +22,14 @@ const owedPagesMax = 256;
 const settlingsMax = 4;
 /** No pass is waited for longer than this. */
 const passMsMax = 10_000;
+/**
+ * Once applications go on after having been held: how much may be left for the VM to be stopped, in shares of the downtime
+ * limit, one after the other. QEMU looks at its limits ten times a second.
+ */
+const restShares = [0.3, 0.6, 1] as const;
+const restShareMs = 160;
+/** Device state and the start at the destination take as long as this much memory. */
+const fixedMs = 45;
 /** Between two looks at what is disposable, as long as it grows. */
 const hintsMs = 400;
 
@@ -169,6 +177,20 @@ export class AssistedRounds {
   async #allowToEnd(): Promise<void> {
     const { phase, qemu } = this.#options;
     if (phase() === "preparing") await qemu()?.forceSwitchover();
+  }
+
+  /** After `prepare`: lets QEMU stop the VM, at once or when little is left. */
+  async end(bytesPerMs: number, downtimeLimitMs: number, isStopped: () => boolean): Promise<void> {
+    const { assistance, clock, phase, pump, qemu } = this.#options;
+    pump.allowSwitchover();
+    const restMs = Math.max(fixedMs, downtimeLimitMs - fixedMs);
+    for (const share of assistance.goesOn === "rounds" ? restShares : []) {
+      await qemu()?.arm(Math.round(bytesPerMs * restMs * share));
+      await sleep(clock, restShareMs);
+      if (phase() !== "switchover" || isStopped()) return;
+    }
+    pump.liftBandwidth();
+    await qemu()?.forceSwitchover();
   }
 
   /** The time to prepare has passed. */

@@ -82,6 +82,7 @@ export class SourceSession {
   #assisting: Promise<void> = Promise.resolve();
   #passCount = 0;
   #streamStart: Promise<void> = Promise.resolve();
+  #vmStopped = false;
   #handingOver: Promise<void> = Promise.resolve();
   #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
 
@@ -306,6 +307,7 @@ export class SourceSession {
   #migrationState(status: string): void {
     // QEMU has stopped the VM for its last pass. (Event STOP alone may be somebody else's `stop`.)
     if (status === "device") {
+      this.#vmStopped = true;
       this.#pump.liftBandwidth();
       this.#dispatch({ type: "vm-stopped" });
     }
@@ -487,12 +489,12 @@ export class SourceSession {
 
   /** What is under way would have to drain while the VM is stopped: it drains first. */
   async #forceSwitchover(): Promise<void> {
-    this.#pump.liftBandwidth();
     this.#pump.unhold("round");
     if (this.#assistance.isHeld) {
-      this.#pump.allowSwitchover();
-      return await this.#qemu?.forceSwitchover();
+      const { downtimeLimitMs } = this.job.options;
+      return await this.#assisted.end(this.#recordsPerMs(), downtimeLimitMs, () => this.#vmStopped);
     }
+    this.#pump.liftBandwidth();
     this.#pump.hold("owner");
     for (let i = 0; i < drainPolls && this.#pump.inFlightBytes > drainedBytes; i++) {
       await sleep(this.#clock, drainPollMs);

@@ -250,7 +250,8 @@ export class SourceStatistics {
     }
     if (stopped === undefined || loaded === undefined) return report;
     if (handedOver === undefined || running === undefined) return report;
-    const { gcMs, freezeMs, scrubMs, letGo } = report.hold;
+    const { gcMs, freezeMs, scrubMs, goesOn } = report.hold;
+    const letGo = goesOn !== "arrived";
     const lastRoundMs = loaded - stopped;
     const startAndThawMs = running - handedOver;
     const startMs = startAndThawMs - this.#thawMs;
