@@ -5,6 +5,8 @@ import type { Beat } from "./beat-reader.ts";
 export interface Noticed {
   /** Longest time between two beats during the migration, without the bench's own comparison of memories. */
   readonly appDowntimeMs: number;
+  /** From the VM's stop at the source until that longest time ended; undefined when the VM was not stopped. */
+  readonly appDowntimeEndMs: number | undefined;
   /** The same before the migration: what the application does to itself. */
   readonly usualGapMs: number;
   /** Before the migration. */
@@ -21,14 +23,20 @@ export function noticed(beats: readonly Beat[], moments: Moments, beforeMs: numb
   const during = gapsOf(beats).filter((gap) => gap.toMs > startMs && gap.fromMs < endMs);
   const middleMs =
     stopMs === undefined || resumeMs === undefined ? undefined : (stopMs + resumeMs) / 2;
-  const lengths = during.map((gap) => {
+  let appDowntimeMs = Number.NEGATIVE_INFINITY;
+  let lastMs = startMs;
+  for (const gap of during) {
     const stands = middleMs !== undefined && gap.fromMs <= middleMs && middleMs <= gap.toMs;
-    return gap.toMs - gap.fromMs - (stands ? heldMs : 0);
-  });
+    const ms = gap.toMs - gap.fromMs - (stands ? heldMs : 0);
+    if (ms <= appDowntimeMs) continue;
+    appDowntimeMs = ms;
+    lastMs = gap.toMs - (stands ? heldMs : 0);
+  }
   const rate = (operationsAt(beats, startMs) - operationsAt(beats, fromMs)) / beforeMs;
   const done = operationsAt(beats, endMs) - operationsAt(beats, startMs);
   return {
-    appDowntimeMs: Math.max(...lengths),
+    appDowntimeMs,
+    appDowntimeEndMs: stopMs === undefined ? undefined : lastMs - stopMs,
     usualGapMs: Math.max(...usual.map((gap) => gap.toMs - gap.fromMs)),
     operationsPerSecond: rate * 1000,
     opsLost: rate * (endMs - startMs - heldMs) - done,

@@ -133,6 +133,8 @@ function tell(done: Whole, settings: Settings, options: BenchOptions): void {
   const figures = {
     ...printedFigures(done),
     appDowntimeMs: rounded(rest.appDowntimeMs),
+    appDowntimeEndMs:
+      rest.appDowntimeEndMs === undefined ? undefined : rounded(rest.appDowntimeEndMs),
     usualGapMs: rounded(rest.usualGapMs),
     operationsPerSecond: rounded(rest.operationsPerSecond),
     opsLost: rounded(rest.opsLost),
