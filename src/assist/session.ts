@@ -53,10 +53,10 @@ export interface HoldOptions extends ScrubEarlyOptions {
   /** All will be done within about 0.1 s. */
   soon(): void;
   /**
-   * All stand still; what is left is to zero their memory, which lies in these frames. Resolves when what lives on has
-   * travelled: until then they are not to go on.
+   * All stand still; what is left is to zero their memory, which lies in these frames. Resolves when what has to travel
+   * before they go on has travelled.
    */
-  held(dead: readonly DisposableFrames[]): Promise<void>;
+  held(dead: readonly DisposableFrames[], goesOn: GoingOn): Promise<void>;
 }
 
 /**
@@ -282,7 +282,12 @@ export class AssistSession implements AsyncDisposable {
       given.soon();
     };
     const isShort = this.lateScrubBytes <= lastScrubBytes;
-    const options = { ...this.#holdJvmOptions(given, untilMs), ...(isShort ? { soon } : {}) };
+    const options = {
+      ...this.#holdJvmOptions(given, untilMs),
+      ...(isShort ? { soon } : {}),
+      // What lives on travels in rounds, however much it is.
+      ...(goes === "rounds" ? { promotedBytesMax: Number.POSITIVE_INFINITY } : {}),
+    };
     const held = await Promise.all(
       this.jvms.map((jvm) =>
         holdJvm(this.agent, jvm, { ...options, watchFree: this.#clean.has(jvm) }),
@@ -291,17 +296,16 @@ export class AssistSession implements AsyncDisposable {
     await this.agent.extend(holdMs);
     const applicationsHeldMs = clock.nowMs();
     const applications = await this.#holdApplications(held, untilMs);
-    const travelling = given.held(await this.#deadFrames(held, applications));
+    const travelling = given.held(await this.#deadFrames(held, applications), goes);
     // Looked at below.
     travelling.catch(() => {});
     const scrubStartMs = clock.nowMs();
     let scrubbedPages = await this.#scrubDead(held, soon);
     for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
     const scrubbedMs = clock.nowMs();
-    if (letGo) await this.agent.thaw();
-    else await travelling;
-    const endMs = clock.nowMs();
     await travelling;
+    const endMs = clock.nowMs();
+    if (letGo) await this.agent.thaw();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
     const judgedMs = Math.max(0, (judgedFromMs ?? endMs) + judgeMs - endMs);

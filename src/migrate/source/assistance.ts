@@ -365,17 +365,21 @@ export class Assistance {
    * Holds the applications and has their disposable memory zeroed: from then on nothing is left out. Fails after having let
    * them go.
    */
-  async hold(bytesPerMs: number, soon: () => void, held: () => Promise<void>): Promise<HoldReport> {
+  async hold(
+    bytesPerMs: number,
+    soon: () => void,
+    held: (goesOn: GoingOn) => Promise<void>,
+  ): Promise<HoldReport> {
     const session = this.#session as AssistSession;
     this.#holding = true;
     await this.#refreshing?.catch(() => {});
     const report = await session.hold({
       ...this.#holdOptions(bytesPerMs),
       soon,
-      held: (dead) => {
+      held: (dead, goesOn) => {
         // What lives in a young generation after all can travel while the rest is zeroed.
         if (this.isActive) this.#applyHints(dead);
-        return held();
+        return held(goesOn);
       },
     });
     // Given up meanwhile.

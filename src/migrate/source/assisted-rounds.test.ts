@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { HoldReport } from "../../assist/index.ts";
+import type { GoingOn, HoldReport } from "../../assist/index.ts";
 import type { Clock } from "../../io/index.ts";
 import type { SkipMap } from "../skip-map.ts";
 import type { Assistance } from "./assistance.ts";
@@ -18,6 +18,7 @@ class World {
   phase: SourcePhase = "preparing";
   owedCount = 0;
   isActive = true;
+  goesOn: GoingOn = "arrived";
   /** What `hold` does. */
   hold: (soon: () => void, held: () => Promise<void>) => Promise<void> = async (soon, held) => {
     soon();
@@ -40,15 +41,19 @@ class World {
       },
     };
     const isActive = (): boolean => this.isActive;
+    const goesOn = (): GoingOn => this.goesOn;
     const assistance = {
       isLooking: false,
+      get goesOn() {
+        return goesOn();
+      },
       get isActive() {
         return isActive();
       },
       refresh: note("refresh"),
       scrubEarly: async () => this.scrubEarly(),
-      hold: async (_: number, soon: () => void, held: () => Promise<void>) => {
-        await this.hold(soon, held);
+      hold: async (_: number, soon: () => void, held: (goesOn: GoingOn) => Promise<void>) => {
+        await this.hold(soon, () => held(this.goesOn));
         return report as unknown as HoldReport;
       },
       giveUp: async () => {
@@ -64,8 +69,13 @@ class World {
         return this.sent.promise;
       },
       allowSwitchover: () => log.push("gate opens"),
+      liftBandwidth: () => log.push("no pace"),
     };
-    const qemu = { forceSwitchover: note("may end"), iterate: note("iterate") };
+    const qemu = {
+      forceSwitchover: note("may end"),
+      iterate: note("iterate"),
+      arm: async (bytes: number) => void log.push(`arm ${bytes}`),
+    };
     this.rounds = new AssistedRounds({
       clock,
       assistance: assistance as unknown as Assistance,
@@ -144,4 +154,52 @@ test("giving up after the switch-over was ordered does not undo it", async () =>
   await world.rounds.giveUp("late");
   await new Promise((resolve) => setImmediate(resolve));
   assert.equal(world.at("iterate"), -1);
+});
+
+/** Lets what waits for promises and timers go on. */
+async function tick(world: World): Promise<void> {
+  for (const { run } of world.timers.splice(0)) run();
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+}
+
+test("applications that stand still: the VM is stopped at once", async () => {
+  const world = new World();
+  world.phase = "switchover";
+  await world.rounds.end(1000, 300, () => false);
+  assert.deepEqual(world.log, ["gate opens", "no pace", "may end"]);
+});
+
+test("applications that went on: a pass, what is owed, then less and less patience, at the link's pace", async () => {
+  const world = new World();
+  world.goesOn = "rounds";
+  await world.rounds.prepare(1);
+  assert.equal(world.at("owed"), -1, "not while they stand still");
+  world.phase = "switchover";
+  world.log.length = 0;
+  let stopped = false;
+  const ended = world.rounds.end(1000, 345, () => stopped);
+  await Promise.resolve();
+  assert.deepEqual(world.log, [], "the pass under way brings what was zeroed");
+  void world.rounds.passBegan(20);
+  world.sent.resolve();
+  world.timers.length = 0;
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  assert.deepEqual(world.log, ["owed", "gate opens", "arm 90000"]);
+  await tick(world);
+  assert.equal(world.log.at(-1), "arm 180000");
+  stopped = true;
+  await tick(world);
+  await ended;
+  assert.equal(world.log.at(-1), "arm 180000", "nothing more once the VM is stopped");
+});
+
+test("applications that write too much after all: the VM is stopped with what is left", async () => {
+  const world = new World();
+  world.goesOn = "rounds";
+  world.sent.resolve();
+  world.phase = "switchover";
+  const ended = world.rounds.end(1000, 345, () => false);
+  for (let i = 0; i < 6; i++) await tick(world);
+  await ended;
+  assert.deepEqual(world.log.slice(-4), ["arm 300000", "gate opens", "no pace", "may end"]);
 });

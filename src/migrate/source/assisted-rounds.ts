@@ -52,8 +52,8 @@ export class AssistedRounds {
   #decided = false;
   /** Applications stand still: from here on every pass is as short as it can be. */
   #holds = false;
-  /** Help was given up: what was left out follows when the pass under way has ended. */
-  #owesRest = false;
+  /** What was left out follows when the pass under way has ended. */
+  #rest: PromiseWithResolvers<void> | undefined;
 
   constructor(options: AssistedRoundsOptions) {
     this.#options = options;
@@ -149,10 +149,11 @@ export class AssistedRounds {
       const held = await assistance.hold(
         bytesPerMs,
         () => start(this.#allowToEnd()),
-        async () => {
+        async (goesOn) => {
           this.#holds = true;
           pump.unhold("round");
-          await pump.sendOwed();
+          // Most of it was written by the collection just now: QEMU sends it.
+          if (goesOn !== "rounds") await pump.sendOwed();
         },
       );
       say(heldText(held));
@@ -182,15 +183,29 @@ export class AssistedRounds {
   /** After `prepare`: lets QEMU stop the VM, at once or when little is left. */
   async end(bytesPerMs: number, downtimeLimitMs: number, isStopped: () => boolean): Promise<void> {
     const { assistance, clock, phase, pump, qemu } = this.#options;
-    pump.allowSwitchover();
-    const restMs = Math.max(fixedMs, downtimeLimitMs - fixedMs);
-    for (const share of assistance.goesOn === "rounds" ? restShares : []) {
-      await qemu()?.arm(Math.round(bytesPerMs * restMs * share));
-      await sleep(clock, restShareMs);
-      if (phase() !== "switchover" || isStopped()) return;
+    const isOver = (): boolean => phase() !== "switchover" || isStopped();
+    if (assistance.goesOn === "rounds") {
+      await this.#restSent();
+      const restMs = Math.max(fixedMs, downtimeLimitMs - fixedMs);
+      for (const share of restShares) {
+        if (isOver()) return;
+        await qemu()?.arm(Math.round(bytesPerMs * restMs * share));
+        await sleep(clock, restShareMs);
+      }
     }
+    if (isOver()) return;
+    pump.allowSwitchover();
     pump.liftBandwidth();
     await qemu()?.forceSwitchover();
+  }
+
+  /** Resolves when what was left out, and does not follow in the pass under way, was sent. */
+  #restSent(): Promise<void> {
+    const { clock } = this.#options;
+    this.#rest ??= Promise.withResolvers<void>();
+    const { promise } = this.#rest;
+    clock.after(passMsMax, () => void this.#sendRest());
+    return promise;
   }
 
   /** The time to prepare has passed. */
@@ -213,22 +228,21 @@ export class AssistedRounds {
   }
 
   async #goOnPlain(): Promise<void> {
-    const { clock, phase, qemu } = this.#options;
+    const { phase, qemu, start } = this.#options;
     // A switch-over may have been ordered meanwhile.
     const early: readonly SourcePhase[] = ["setup", "rounds", "preparing"];
     if (early.includes(phase())) await qemu()?.iterate();
     // Most of it QEMU knows to be dirty, and sends in the pass that is under way.
-    this.#owesRest = true;
-    clock.after(passMsMax, () => void this.#sendRest());
+    start(this.#restSent());
   }
 
   #sendRest(): Promise<void> | undefined {
-    if (!this.#owesRest) return undefined;
-    this.#owesRest = false;
-    const { pump, start } = this.#options;
-    const sent = pump.sendOwed().then(() => pump.allowSwitchover());
-    start(sent);
-    return sent;
+    const rest = this.#rest;
+    this.#rest = undefined;
+    if (rest === undefined) return undefined;
+    const { pump } = this.#options;
+    rest.resolve(pump.sendOwed().then(() => pump.allowSwitchover()));
+    return rest.promise;
   }
 }
 
