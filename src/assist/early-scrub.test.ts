@@ -3,8 +3,8 @@ import { test } from "node:test";
 import fc from "fast-check";
 import type { Clock } from "../io/index.ts";
 import type { AgentClient } from "./agent/index.ts";
-import { dirtyDead, lateScrubBytes, scrubEarly } from "./early-scrub.ts";
-import type { HeldJvm, HoldJvmOptions } from "./hold-jvm.ts";
+import { dirtyDead, type EarlyScrubOptions, lateScrubBytes, scrubEarly } from "./early-scrub.ts";
+import type { HeldJvm } from "./hold-jvm.ts";
 import type { HeapSnapshot } from "./hotspot/index.ts";
 import type { JvmParticipant } from "./jvm.ts";
 import type { MemoryRange } from "./ranges.ts";
@@ -102,11 +102,18 @@ function worldOf(heap: ModelHeap) {
     isIdle: heap.bytesPerMs < 1000,
     snapshot: async () => heap.snapshot(),
   };
-  const options = { clock, gc: "auto", untilMs: 2_000, holdMs: 10_000, watchFree: false };
+  const options = {
+    clock,
+    gc: "auto",
+    untilMs: 2_000,
+    holdMs: 10_000,
+    watchFree: false,
+    patient: false,
+  };
   return {
     agent: agent as unknown as AgentClient,
     jvm: jvm as unknown as JvmParticipant,
-    options: options as unknown as HoldJvmOptions,
+    options: options as unknown as EarlyScrubOptions,
   };
 }
 

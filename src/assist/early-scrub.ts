@@ -45,6 +45,11 @@ const fullShare = 0.2;
 const marginBytes = 64;
 const pageBytes = 4096;
 
+export interface EarlyScrubOptions extends HoldJvmOptions {
+  /** Nothing waits for the end of this: a collection may take a second to come. */
+  readonly patient: boolean;
+}
+
 /** What is needed of a Java VM to tell whether it pays. */
 export interface EarlyScrubInput {
   readonly allocationBytesPerMs: number | undefined;
@@ -52,12 +57,17 @@ export interface EarlyScrubInput {
   readonly disposableBytes: number;
 }
 
+/** How long zeroing early takes, about. */
+export function earlyScrubMs({ disposableBytes }: EarlyScrubInput): number {
+  const slices = Math.ceil(disposableBytes / sliceBytesOf(disposableBytes));
+  return slices * (sliceMs + gapMs) + leadMs;
+}
+
 /** How much of the disposable memory is still to be zeroed at the end; all of it when zeroing early does not pay. */
 export function lateScrubBytes(input: EarlyScrubInput): number {
   const { allocationBytesPerMs, edenBytes, disposableBytes } = input;
   if (allocationBytesPerMs === undefined || disposableBytes < worthBytes) return disposableBytes;
-  const slices = Math.ceil(disposableBytes / sliceBytesOf(disposableBytes));
-  const usedBytes = allocationBytesPerMs * (slices * (sliceMs + gapMs) + leadMs);
+  const usedBytes = allocationBytesPerMs * earlyScrubMs(input);
   return usedBytes > edenBytes * usedShareMax
     ? disposableBytes
     : Math.min(usedBytes, disposableBytes);
@@ -75,17 +85,21 @@ export function earlyScrubInput({ allocation, heap }: JvmParticipant): EarlyScru
   };
 }
 
-/** What is free and zeroed now; undefined when it does not pay. Never leaves the program held; fails with AGENT_* or TIMEOUT. */
+/**
+ * What is free and zeroed now; undefined when it does not pay. `known`: what was before. Never leaves the program held;
+ * fails with AGENT_* or TIMEOUT.
+ */
 export async function scrubEarly(
   agent: AgentClient,
   jvm: JvmParticipant,
-  options: HoldJvmOptions,
+  options: EarlyScrubOptions,
+  known?: FreeMemory,
 ): Promise<FreeMemory | undefined> {
   const input = earlyScrubInput(jvm);
   if (lateScrubBytes(input) >= input.disposableBytes) return undefined;
   await emptyEden(agent, jvm, options);
   const sliceBytes = sliceBytesOf(input.disposableBytes);
-  let clean: FreeMemory | undefined;
+  let clean = known;
   for (let slice = 0; slice < slicesMax && options.clock.nowMs() < options.untilMs; slice++) {
     const next = await scrubSlice(agent, jvm, clean, sliceBytes, options);
     if (next === clean) break;
@@ -98,12 +112,13 @@ export async function scrubEarly(
 async function emptyEden(
   agent: AgentClient,
   jvm: JvmParticipant,
-  options: HoldJvmOptions,
+  options: EarlyScrubOptions,
 ): Promise<void> {
-  const { gc } = options;
+  const { gc, patient } = options;
   const heap = await jvm.snapshot();
   const edenBytes = heap.edenUsedBytes + heap.edenFreeBytes;
-  const canCollect = (gc === "auto" || gc === "provoke") && jvm.vm.collector !== "g1";
+  const isQuick = patient || jvm.vm.collector !== "g1";
+  const canCollect = (gc === "auto" || gc === "provoke") && isQuick;
   if (!canCollect || jvm.isIdle || heap.edenUsedBytes < edenBytes * fullShare) return;
   await collect(agent, jvm, heap, { ...options, gc: "provoke", watchFree: false });
   await agent.thaw(jvm.process);

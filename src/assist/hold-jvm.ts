@@ -21,6 +21,8 @@ export interface HoldJvmOptions {
   /** The agent thaws by itself after this long. */
   readonly holdMs: number;
   readonly linkBytesPerMs: number;
+  /** What lives is sent in rounds, in which the JVM runs, rather than while it stands still. */
+  readonly sendsRunning: boolean;
   /** A collection that moves more than this into the old generation is not the one to stop at. */
   readonly promotedBytesMax: number;
   readonly signal: AbortSignal;
@@ -54,8 +56,10 @@ export interface FreeMemory {
   readonly ranges: readonly MemoryRange[];
 }
 
-/** With less than this in eden, sending it takes less time than a collection. */
+/** With less than this in eden, sending it takes less time than a collection: while it stands still, */
 const sendRatherMs = 30;
+/** or in rounds, in which it runs; a periodic collection takes up to a second to come. */
+const sendRunningMs = { phantom: 60, periodic: 600 } as const;
 /** What may be sent at the most while the application stands still, when no collection can be had. */
 const sendMsMax = 200;
 /** A natural collection within this time is waited for rather than provoked. */
@@ -137,17 +141,19 @@ export async function collect(
   heap: HeapSnapshot,
   options: HoldJvmOptions,
 ): Promise<Hold> {
-  const { clock, gc, untilMs, linkBytesPerMs } = options;
+  const { clock, gc, untilMs, linkBytesPerMs, sendsRunning } = options;
+  const kind = jvm.vm.collector === "g1" ? "periodic" : "phantom";
   const leftMs = untilMs - clock.nowMs();
   if (leftMs <= 0) throw new GodwitError("TIMEOUT", "no collection came in time");
-  const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= sendRatherMs;
+  const cheapMs = sendsRunning ? sendRunningMs[kind] : sendRatherMs;
+  const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= cheapMs;
   if (gc === "none" || (gc === "auto" && (cheap || jvm.isIdle))) {
     options.soon?.();
     return { how: "none", held: await holdNow(agent, jvm, options) };
   }
   if (gc === "wait") return await natural(agent, jvm, heap, leftMs, options);
   const fullInMs = jvm.allocation.fullInMs(heap);
-  const waitMsMax = jvm.vm.collector === "g1" ? naturalMsMax.periodic : naturalMsMax.phantom;
+  const waitMsMax = naturalMsMax[kind];
   if (gc === "auto" && fullInMs !== undefined && fullInMs <= waitMsMax) {
     const waitMs = Math.min(leftMs, fullInMs * naturalSlack + 200);
     if (fullInMs <= soonMs) options.soon?.();

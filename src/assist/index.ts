@@ -18,6 +18,7 @@ export type {
 } from "./report.ts";
 export {
   AssistSession,
+  scrubsEarly,
   type DisposableFrames,
   type HoldOptions,
   type ScrubEarlyOptions,

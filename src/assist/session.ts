@@ -12,7 +12,13 @@ import { GodwitError } from "../base/index.ts";
 import { type Clock, withDeadline } from "../io/index.ts";
 import { AgentClient, type AgentProcess, type FrameRuns } from "./agent/index.ts";
 import { ApplicationParticipant } from "./application.ts";
-import { dirtyDead, earlyScrubInput, lateScrubBytes, scrubEarly } from "./early-scrub.ts";
+import {
+  dirtyDead,
+  earlyScrubInput,
+  earlyScrubMs,
+  lateScrubBytes,
+  scrubEarly,
+} from "./early-scrub.ts";
 import {
   type FreeMemory,
   type GcWay,
@@ -72,6 +78,8 @@ const holdMs = 10_000;
  */
 const judgeMs = 100;
 const stopMsMax = 40;
+/** G1 looks once a second whether it should collect. */
+const periodicMs = 1_000;
 const library = "libjvm.so";
 /** The agent holds at most 32 processes at once. */
 const jvmsMax = 16;
@@ -145,6 +153,15 @@ export class AssistSession implements AsyncDisposable {
       return sum + input.disposableBytes - lateScrubBytes(input);
     }, 0);
     return Math.max(0, this.disposableBytes - spared);
+  }
+
+  /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
+  get earlyScrubMs(): number {
+    const times = this.jvms.filter(scrubsEarly).map((jvm) => {
+      const collectionMs = jvm.vm.collector === "g1" ? periodicMs : 0;
+      return earlyScrubMs(earlyScrubInput(jvm)) + collectionMs;
+    });
+    return times.reduce((sum, ms) => sum + ms, 0);
   }
 
   async #find(): Promise<void> {
@@ -224,14 +241,15 @@ export class AssistSession implements AsyncDisposable {
 
   /**
    * Zeroes what Java VMs that allocate slowly do not use, in short standstills, so that the long one is shorter. What cannot
-   * be done so is done then. Fails only when the agent does.
+   * be done so is done then. `patient`: nobody waits for it. Fails only when the agent does.
    */
-  async scrubEarly(given: ScrubEarlyOptions): Promise<void> {
+  async scrubEarly(given: ScrubEarlyOptions, patient: boolean): Promise<void> {
     this.#pending = true;
-    const options = this.#holdJvmOptions(given, this.#clock.nowMs() + given.timeoutMs * earlyShare);
+    const untilMs = this.#clock.nowMs() + given.timeoutMs * earlyShare;
+    const options = { ...this.#holdJvmOptions(given, untilMs), watchFree: false, patient };
     for (const jvm of this.jvms) {
       try {
-        const clean = await scrubEarly(this.agent, jvm, { ...options, watchFree: false });
+        const clean = await scrubEarly(this.agent, jvm, options, this.#clean.get(jvm));
         if (clean !== undefined) this.#clean.set(jvm, clean);
       } catch (error) {
         if (!(error instanceof GodwitError) || error.code === "AGENT_LOST") throw error;
@@ -242,7 +260,8 @@ export class AssistSession implements AsyncDisposable {
   #holdJvmOptions(given: ScrubEarlyOptions, untilMs: number): Omit<HoldJvmOptions, "watchFree"> {
     const { gc, linkBytesPerMs, promotedBytesMax } = given;
     const { signal } = this.#holding;
-    return { clock: this.#clock, gc, untilMs, holdMs, linkBytesPerMs, promotedBytesMax, signal };
+    const limits = { untilMs, holdMs, linkBytesPerMs, promotedBytesMax, sendsRunning: false };
+    return { clock: this.#clock, gc, signal, ...limits };
   }
 
   /**
@@ -286,7 +305,9 @@ export class AssistSession implements AsyncDisposable {
       ...this.#holdJvmOptions(given, untilMs),
       ...(isShort ? { soon } : {}),
       // What lives on travels in rounds, however much it is.
-      ...(goes === "rounds" ? { promotedBytesMax: Number.POSITIVE_INFINITY } : {}),
+      ...(goes === "rounds"
+        ? { promotedBytesMax: Number.POSITIVE_INFINITY, sendsRunning: true }
+        : {}),
     };
     const held = await Promise.all(
       this.jvms.map((jvm) =>
@@ -451,6 +472,11 @@ export class AssistSession implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.agent[Symbol.asyncDispose]();
   }
+}
+
+export function scrubsEarly(jvm: JvmParticipant): boolean {
+  const input = earlyScrubInput(jvm);
+  return lateScrubBytes(input) < input.disposableBytes;
 }
 
 function isAgentsRefusal(error: unknown): boolean {

@@ -16,6 +16,7 @@ import {
   predict,
   type Prediction,
   type ScrubEarlyOptions,
+  scrubsEarly,
 } from "../../assist/index.ts";
 import { type Clock, sleep, withDeadline } from "../../io/index.ts";
 import { findAgentPort, parsePhysicalMap, type PhysicalMap } from "../../qemu/memory/index.ts";
@@ -346,8 +347,13 @@ export class Assistance {
   }
 
   /** What programs that allocate slowly do not use is zeroed while they work. */
-  async scrubEarly(bytesPerMs: number): Promise<void> {
-    if (this.isActive) await this.#session?.scrubEarly(this.#holdOptions(bytesPerMs));
+  async scrubEarly(bytesPerMs: number, patient: boolean): Promise<void> {
+    if (this.isActive) await this.#session?.scrubEarly(this.#holdOptions(bytesPerMs), patient);
+  }
+
+  /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
+  get earlyScrubMs(): number {
+    return this.isActive ? (this.#session?.earlyScrubMs ?? 0) : 0;
   }
 
   #holdOptions(bytesPerMs: number): ScrubEarlyOptions {
@@ -461,9 +467,11 @@ export class Assistance {
   }
 }
 
-/** How long its next collection is waited for. */
-function waitMsOf({ vm, heap, allocation, isIdle }: JvmParticipant): number {
+/** How long its next collection is waited for, if that was not done while the first round ended. */
+function waitMsOf(jvm: JvmParticipant): number {
+  const { vm, heap, allocation, isIdle } = jvm;
   if (isIdle) return 0;
+  if (scrubsEarly(jvm)) return phantomWaitMs;
   const provokedMs = vm.collector === "g1" ? periodicWaitMs : phantomWaitMs;
   return Math.min(provokedMs, allocation.fullInMs(heap) ?? provokedMs);
 }

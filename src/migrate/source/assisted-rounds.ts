@@ -48,6 +48,9 @@ export interface AssistedRoundsOptions {
 export class AssistedRounds {
   readonly #options: AssistedRoundsOptions;
   #passStartMs = 0;
+  #beganMs = 0;
+  #pageCount = 0;
+  #early: Promise<void> | undefined;
   #began = false;
   #decided = false;
   /** Applications stand still: from here on every pass is as short as it can be. */
@@ -61,12 +64,14 @@ export class AssistedRounds {
 
   /** The stream has begun. What is sent is watched from the start, even if nothing can be left out yet. */
   began(blocks: readonly RamBlock[]): void {
-    const { assistance, pump, skip } = this.#options;
+    const { assistance, clock, pump, skip } = this.#options;
     if (!assistance.isActive && !assistance.isLooking) return;
     for (const block of blocks) skip.hints(block);
     pump.useSkip(skip);
     assistance.attach(blocks);
     this.#began = true;
+    this.#beganMs = clock.nowMs();
+    this.#pageCount = blocks.reduce((sum, { pageCount }) => sum + pageCount, 0);
     this.#go();
   }
 
@@ -120,8 +125,23 @@ export class AssistedRounds {
     const { assistance, clock, phase, start } = this.#options;
     clock.after(hintsMs, () => {
       const isEarly = phase() === "rounds" || phase() === "setup";
-      if (assistance.grows && isEarly) start(this.refresh().then(() => this.#keepFresh()));
+      if (!assistance.isActive || !isEarly) return;
+      this.#scrubInTime();
+      start((assistance.grows ? this.refresh() : Promise.resolve()).then(() => this.#keepFresh()));
     });
+  }
+
+  /** What can be zeroed before applications are held is zeroed while the first round ends. */
+  #scrubInTime(): void {
+    const { assistance, clock, pump, skip } = this.#options;
+    const takesMs = assistance.earlyScrubMs;
+    if (takesMs === 0 || this.#early !== undefined) return;
+    const seen = pump.pageCount + pump.zeroCount + skip.droppedCount;
+    const leftMs = ((clock.nowMs() - this.#beganMs) * (this.#pageCount - seen)) / Math.max(1, seen);
+    if (leftMs > takesMs + hintsMs) return;
+    this.#early = assistance.scrubEarly(0, true);
+    // Looked at when applications are prepared.
+    this.#early.catch(() => {});
   }
 
   /** After the first round: answers whether help was given up because it does not pay. */
@@ -142,8 +162,9 @@ export class AssistedRounds {
     }
     if (!assistance.isActive) return true;
     try {
+      await this.#early;
       await this.#settle();
-      await assistance.scrubEarly(bytesPerMs);
+      await assistance.scrubEarly(bytesPerMs, false);
       if (!assistance.isActive) return false;
       await this.#settle();
       const held = await assistance.hold(
