@@ -30,11 +30,16 @@ test("too short a span says nothing; an idle heap never fills", () => {
   assert.equal(meter.fullInMs(use(1, 0)), undefined);
 });
 
-test("a collection that was provoked in a half empty eden is no allocation", () => {
+test("a collection that was provoked in a half empty eden is no allocation", async () => {
   const meter = new AllocationMeter();
   meter.update(use(1, 10_000), 0);
-  meter.collectedEarly(use(1, 30_000).edenFreeBytes);
-  // Of the eden that was collected 30,000 were in use, and 5,000 are again.
-  meter.update(use(2, 5_000), 100);
-  assert.equal(meter.bytesPerMs, 250);
+  meter.update(use(1, 20_000), 100);
+  await meter.pausedFor(async () => meter.update(use(2, 5_000), 200));
+  meter.update(use(2, 15_000), 300);
+  meter.update(use(2, 25_000), 400);
+  assert.equal(meter.bytesPerMs, 100);
+  await assert.rejects(meter.pausedFor(() => Promise.reject(new Error("gone"))));
+  meter.update(use(2, 35_000), 500);
+  meter.update(use(2, 45_000), 600);
+  assert.equal(meter.bytesPerMs, 100, "it goes on after a failure");
 });

@@ -14,12 +14,12 @@ const evenSpanMs = 300;
 
 export class AllocationMeter {
   #last: { readonly use: EdenUse; readonly atMs: number } | undefined;
-  /** Filled since `#last`, but by nobody. */
-  #notAllocatedBytes = 0;
+  #pauses = 0;
   /** Undefined until two snapshots are far enough apart. */
   bytesPerMs: number | undefined;
 
   update(use: EdenUse, nowMs: number): void {
+    if (this.#pauses > 0) return;
     const last = this.#last;
     if (last === undefined) {
       this.#last = { use, atMs: nowMs };
@@ -31,17 +31,24 @@ export class AllocationMeter {
     const edenBytes = use.edenUsedBytes + use.edenFreeBytes;
     const collections = Math.max(0, use.collections - last.use.collections);
     const filled = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;
-    const bytes = filled - this.#notAllocatedBytes;
-    this.#notAllocatedBytes = 0;
-    const rate = Math.max(0, bytes) / spanMs;
+    const rate = Math.max(0, filled) / spanMs;
     const newest = spanMs / (spanMs + evenSpanMs);
     this.bytesPerMs =
       this.bytesPerMs === undefined ? rate : this.bytesPerMs * (1 - newest) + rate * newest;
   }
 
-  /** A collection came before eden was full: so much of it had been free. */
-  collectedEarly(edenFreeBytes: number): void {
-    this.#notAllocatedBytes += edenFreeBytes;
+  /**
+   * While `work` lasts nothing is learned: it brings a collection about before eden is full, which says nothing about how fast
+   * it fills.
+   */
+  async pausedFor<T>(work: () => Promise<T>): Promise<T> {
+    this.#pauses++;
+    try {
+      return await work();
+    } finally {
+      this.#pauses--;
+      this.#last = undefined;
+    }
   }
 
   /** When eden is full if allocation goes on like this; undefined when it is not known or will not be. */

@@ -164,10 +164,8 @@ export async function collect(
     }
   }
   try {
-    const held =
-      jvm.vm.collector === "g1"
-        ? await periodic(agent, jvm, options)
-        : await phantom(agent, jvm, options);
+    const provoke = kind === "periodic" ? periodic : phantom;
+    const held = await jvm.allocation.pausedFor(() => provoke(agent, jvm, options));
     if (held !== undefined) return held;
   } catch (error) {
     // Nobody allocates, so that what is in eden will hardly change either: it can be sent.
@@ -271,7 +269,6 @@ async function phantom(
   const free = { collections: heap.collections, ranges: heap.dead };
   try {
     const { held } = await natural(agent, jvm, heap, phantomMs, { ...options, watchFree: false });
-    jvm.allocation.collectedEarly(heap.edenFreeBytes);
     return { how: "provoked", held, free };
   } catch (error) {
     if (!timedOut(error)) throw error;
@@ -280,7 +277,6 @@ async function phantom(
       // It only takes long: a guest that is very busy, or a JVM that checks its heap.
       const leftMs = options.untilMs - clock.nowMs();
       const { held } = await natural(agent, jvm, heap, leftMs, { ...options, watchFree: false });
-      jvm.allocation.collectedEarly(heap.edenFreeBytes);
       return { how: "provoked", held, free };
     }
     await takeBack(agent, jvm, heap, undo, options);
