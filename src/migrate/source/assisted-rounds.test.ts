@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { GoingOn, HoldReport } from "../../assist/index.ts";
 import type { Clock } from "../../io/index.ts";
+import type { RamBlock } from "../../qemu/stream/index.ts";
 import type { SkipMap } from "../skip-map.ts";
 import type { Assistance } from "./assistance.ts";
 import { AssistedRounds } from "./assisted-rounds.ts";
@@ -17,6 +18,8 @@ class World {
   readonly timers: { readonly ms: number; readonly run: () => void }[] = [];
   phase: SourcePhase = "preparing";
   owedCount = 0;
+  nowMs = 0;
+  sentPages = 0;
   isActive = true;
   goesOn: GoingOn = "arrived";
   /** What `hold` does. */
@@ -24,7 +27,7 @@ class World {
     soon();
     await held();
   };
-  scrubEarly: () => void = () => {};
+  scrubEarly: () => Promise<void> | void = () => {};
   sent = Promise.withResolvers<void>();
 
   readonly rounds: AssistedRounds;
@@ -33,7 +36,7 @@ class World {
     const { log } = this;
     const note = (text: string) => async (): Promise<void> => void log.push(text);
     const clock: Clock = {
-      nowMs: () => 0,
+      nowMs: () => this.nowMs,
       wallMs: () => 0,
       after: (ms, run) => {
         this.timers.push({ ms, run });
@@ -51,7 +54,13 @@ class World {
         return isActive();
       },
       refresh: note("refresh"),
-      scrubEarly: async () => this.scrubEarly(),
+      attach: () => {},
+      grows: false,
+      earlyScrubMs: 1_000,
+      scrubEarly: async (_: number, patient: boolean) => {
+        log.push(patient ? "zeroes patiently" : "zeroes");
+        await this.scrubEarly();
+      },
       hold: async (_: number, soon: () => void, held: (goesOn: GoingOn) => Promise<void>) => {
         await this.hold(soon, () => held(this.goesOn));
         return report as unknown as HoldReport;
@@ -61,7 +70,14 @@ class World {
         log.push("let go");
       },
     };
+    const sentPages = (): number => this.sentPages;
     const pump = {
+      get pageCount() {
+        return sentPages();
+      },
+      zeroCount: 0,
+      useSkip: () => {},
+      sendBlank: note("blank"),
       hold: (reason: string) => log.push(`hold ${reason}`),
       unhold: (reason: string) => log.push(`unhold ${reason}`),
       sendOwed: () => {
@@ -80,7 +96,7 @@ class World {
       clock,
       assistance: assistance as unknown as Assistance,
       pump: pump as unknown as SourcePump,
-      skip: { owedCount: 0 } as unknown as SkipMap,
+      skip: { owedCount: 0, droppedCount: 0, hints: () => {} } as unknown as SkipMap,
       qemu: () => qemu as unknown as SourceQemu,
       phase: () => this.phase,
       start: (work) => void work,
@@ -202,4 +218,34 @@ test("applications that write too much after all: the VM is stopped with what is
   for (let i = 0; i < 6; i++) await tick(world);
   await ended;
   assert.deepEqual(world.log.slice(-4), ["arm 300000", "gate opens", "no pace", "may end"]);
+});
+
+test("what can be zeroed early is zeroed while the first round ends, once, and is waited for", async () => {
+  const world = new World();
+  const early = Promise.withResolvers<void>();
+  world.phase = "setup";
+  world.rounds.began([{ pageCount: 1000 } as unknown as RamBlock]);
+  world.rounds.decided();
+  world.phase = "rounds";
+  const pass = async (ms: number, pages: number): Promise<void> => {
+    world.nowMs += ms;
+    world.sentPages += pages;
+    await tick(world);
+  };
+  await pass(2_000, 300);
+  assert.equal(world.at("zeroes patiently"), -1, "more than 4 s are left");
+  world.scrubEarly = () => early.promise;
+  await pass(2_400, 460);
+  assert.ok(world.at("zeroes patiently") >= 0, world.log.join());
+  world.log.length = 0;
+  await pass(400, 100);
+  assert.equal(world.at("zeroes patiently"), -1);
+  world.phase = "preparing";
+  world.sent.resolve();
+  const prepared = world.rounds.prepare(1);
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  assert.equal(world.at("zeroes"), -1, "one after the other");
+  early.resolve();
+  assert.equal(await prepared, true);
+  assert.ok(world.at("zeroes") >= 0);
 });
