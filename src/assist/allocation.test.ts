@@ -27,6 +27,7 @@ test("too short a span says nothing; an idle heap never fills", () => {
   assert.equal(meter.bytesPerMs, undefined);
   meter.update(use(1, 0), 100);
   assert.equal(meter.bytesPerMs, 0);
+  assert.equal(meter.watchedMs, 100);
   assert.equal(meter.fullInMs(use(1, 0)), undefined);
 });
 

@@ -15,6 +15,8 @@ const evenSpanMs = 300;
 export class AllocationMeter {
   #last: { readonly use: EdenUse; readonly atMs: number } | undefined;
   #pauses = 0;
+  /** How long it was watched, in ms: the rate says little before threads have fetched some buffers. */
+  watchedMs = 0;
   /** Undefined until two snapshots are far enough apart. */
   bytesPerMs: number | undefined;
 
@@ -28,6 +30,7 @@ export class AllocationMeter {
     const spanMs = nowMs - last.atMs;
     if (spanMs < spanMsMin) return;
     this.#last = { use, atMs: nowMs };
+    this.watchedMs += spanMs;
     const edenBytes = use.edenUsedBytes + use.edenFreeBytes;
     const collections = Math.max(0, use.collections - last.use.collections);
     const filled = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;

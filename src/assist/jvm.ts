@@ -8,6 +8,8 @@ import type { MemoryRange } from "./ranges.ts";
 
 /** Below this no collection is to be expected during a migration, nor can one be provoked. */
 const idleBytesPerMs = 1_000;
+/** A thread fetches a buffer of up to some MB from eden at once, and takes its time to fill it. */
+const idleAfterMs = 1_000;
 
 export class JvmParticipant implements Participant {
   readonly kind = "young";
@@ -49,10 +51,10 @@ export class JvmParticipant implements Participant {
     return this.heap;
   }
 
-  /** Hardly allocates: what is in its eden stays there. */
+  /** Known to allocate hardly anything: what is in its eden stays there. */
   get isIdle(): boolean {
-    const rate = this.allocation.bytesPerMs;
-    return rate !== undefined && rate < idleBytesPerMs;
+    const { bytesPerMs, watchedMs } = this.allocation;
+    return bytesPerMs !== undefined && bytesPerMs < idleBytesPerMs && watchedMs >= idleAfterMs;
   }
 
   /** Of an idle one only what is free: its eden will not be collected. */
