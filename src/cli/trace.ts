@@ -28,7 +28,7 @@ export function command() {
     .description(
       "Records the VM's memory, and then what it writes, interval by interval, into a file (docs/formats/trace.md) that " +
         "`godwit advise` and benchmarks read. The VM runs on; it cannot be migrated meanwhile. The file is guest memory: it is " +
-        "readable for its owner only. Ctrl-C ends the recording and keeps what there is.",
+        "readable for its owner only. Ctrl-C ends the recording and keeps what there is; a second one gives up making it smaller.",
     )
     .argument("<vm>", "its name")
     .requiredOption("--to <file>", "the file, on the daemon's host; must not be there yet")
@@ -70,11 +70,10 @@ export function command() {
           fileBytesMax: options.sizeLimit,
           workload: options.workload,
         });
-        let asked = false;
+        let askedCount = 0;
         const onInterrupt = (): void => {
-          // A second one leaves: then the daemon ends it.
-          if (asked) process.exit(130);
-          asked = true;
+          // The second one gives up what takes time then, making the file smaller; the third leaves that to the daemon.
+          if (++askedCount > 2) process.exit(130);
           client.endTrace(vm).catch((error: unknown) => process.stderr.write(`${String(error)}\n`));
         };
         process.on("SIGINT", onInterrupt);
@@ -104,6 +103,7 @@ function parseSample(text: string): number {
 
 async function follow(events: AsyncIterable<TraceEvent>, json: boolean): Promise<TraceSummary> {
   let shownMs = Number.NEGATIVE_INFINITY;
+  let shownTenth = -1;
   for await (const event of events) {
     if (json) printJson(event);
     if (event.type === "failed") {
@@ -111,19 +111,27 @@ async function follow(events: AsyncIterable<TraceEvent>, json: boolean): Promise
       throw fromErrorRecord(event.error as Parameters<typeof fromErrorRecord>[0]);
     }
     if (event.type === "finished") return event.summary;
-    const { elapsedMs } = event.progress;
-    if (json || elapsedMs - shownMs < 1_000) continue;
+    const { elapsedMs, phase } = event.progress;
+    const tenth = Math.floor((event.progress.doneShare ?? 0) * 10);
+    if (json || (elapsedMs - shownMs < 1_000 && (phase !== "finishing" || tenth === shownTenth))) {
+      continue;
+    }
     shownMs = elapsedMs;
+    shownTenth = tenth;
     process.stderr.write(`${progressText(event.progress)}\n`);
   }
   throw new GodwitError("IO", "the daemon ended during the recording; what was recorded is kept");
 }
 
 function progressText(progress: TraceProgress): string {
-  const { phase, elapsedMs, memoryBytes, epochCount, dirtyPageCount, fileBytes } = progress;
+  const { phase, elapsedMs, memoryBytes, epochCount, dirtyPageCount, fileBytes, doneShare } =
+    progress;
   const file = `file ${formatBytes(fileBytes)}`;
   if (phase === "base") return `base image of ${formatBytes(memoryBytes)}, ${file}`;
-  if (phase === "finishing") return `finishing, ${file}`;
+  if (phase === "finishing") {
+    const done = doneShare === undefined ? "" : ` (${Math.floor(doneShare * 100)} %)`;
+    return `finishing${done}, ${file}`;
+  }
   const pages = `${formatCount(dirtyPageCount)} pages in the last`;
   return `${formatDuration(elapsedMs)}: ${epochCount} epochs, ${pages}, ${file}`;
 }

@@ -1,7 +1,7 @@
 /** Advice for a VM, with made-up recordings, and processes that do what they should not. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { test } from "node:test";
@@ -46,6 +46,7 @@ const recorded: Record = async (open, _, { path }) => {
 };
 
 interface World {
+  readonly advising: Advising;
   readonly client: GodwitClient;
   readonly folder: string;
 }
@@ -82,7 +83,7 @@ async function world(record: Record, main?: string) {
   const socketPath = join(folder, "api.sock");
   await app.listen({ path: socketPath });
   scope.defer(() => app.close());
-  const made: World = { client: new GodwitClient({ socketPath }), folder };
+  const made: World = { advising, client: new GodwitClient({ socketPath }), folder };
   return { ...made, [Symbol.asyncDispose]: () => scope.disposeAsync() };
 }
 
@@ -159,4 +160,33 @@ test("one advice at a time; it ends with its follower's connection, its process 
   assert.ok(!existsSync(`/proc/${pid}/fd/0`));
   for (let i = 0; i < 100 && existsSync(join(set.folder, "state/advice")); i++) await sleep(20);
   assert.ok(!existsSync(join(set.folder, "state/advice")));
+});
+
+test("what a killed daemon left goes when the next one starts, what is being made stays", async () => {
+  const going = Promise.withResolvers<void>();
+  const begun = Promise.withResolvers<void>();
+  await using set = await world(async (open, _, { path }) => {
+    open();
+    await writeFile(path, "recorded");
+    begun.resolve();
+    await going.promise;
+  });
+  const folder = join(set.folder, "state/advice");
+  await mkdir(folder, { recursive: true });
+  await writeFile(join(folder, "old.gtrace"), "guest memory");
+  await set.advising.load();
+  assert.ok(!existsSync(folder));
+  const advice = all(set.client);
+  await begun.promise;
+  const names = await readdir(folder);
+  await set.advising.settleLeftovers();
+  assert.deepEqual(await readdir(folder), names);
+  assert.equal(names.length, 1);
+  going.resolve();
+  await advice;
+  assert.ok(!existsSync(folder));
+  // A worker that outlived its daemon may have kept what it had.
+  await mkdir(folder, { recursive: true });
+  await set.advising.settleLeftovers();
+  assert.ok(!existsSync(folder));
 });

@@ -3,6 +3,7 @@
  * so that the daemon stays responsive; told to one follower, with whose connection it ends.
  */
 import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -33,11 +34,29 @@ export class Advising {
   readonly #mainPath: string;
   /** Of the VM that is looked at: one at a time, as it takes a whole core. */
   #vm: string | undefined;
+  #removed: Promise<void> = Promise.resolve();
 
   constructor(context: Context, tracing: Pick<Tracing, "record">, path = mainPath) {
     this.#context = context;
     this.#tracing = tracing;
     this.#mainPath = path;
+  }
+
+  get #folder(): string {
+    return join(this.#context.config.stateDirectory, "advice");
+  }
+
+  /** What a daemon left that was killed goes: it is guest memory. */
+  load(): Promise<void> {
+    // One after the other: what comes after one is not for the one before.
+    this.#removed = this.#removed.then(() => rm(this.#folder, { recursive: true, force: true }));
+    return this.#removed;
+  }
+
+  /** Once its workers have ended: one that outlived it has kept what it had recorded. */
+  async settleLeftovers(): Promise<void> {
+    // An advice that is being made has begun by removing it.
+    if (this.#vm === undefined) await this.load();
   }
 
   /** Fails with NOT_FOUND or CONFLICT before it answers; what goes wrong later is the last event. */
@@ -62,12 +81,12 @@ export class Advising {
 
   async #advise(response: Response, name: string, request: AdviceRequest): Promise<void> {
     const { durationMs, intervalMs, ...constraints } = request;
-    // What a daemon left that was killed goes with it.
-    const folder = join(this.#context.config.stateDirectory, "advice");
-    await rm(folder, { recursive: true, force: true });
+    const folder = this.#folder;
+    await this.load();
     await makePrivateDirectory(folder);
     try {
-      const path = join(folder, "vm.gtrace");
+      // Not the name that a recording of the daemon before this one may yet give its file.
+      const path = join(folder, `${randomBytes(5).toString("hex")}.gtrace`);
       await this.#tracing.record(() => response.open(), name, { path, durationMs, intervalMs });
       const { stream, isRecorded } = response;
       if (isRecorded && stream?.open === true) {

@@ -173,11 +173,14 @@ export class Daemon {
     await arrivals.load();
     await vms.load();
     await unsettled.load();
+    await this.#service.tracing.load();
+    await this.#service.advising.load();
     await this.#listenApi();
     this.#service.migrationAddress = await this.#listener.listen(config.listen);
     this.#context.spare.prepare();
     log.info({ socket: config.socketPath, migrations: this.migrationAddress }, "ready");
     this.#inBackground(this.#settleLeftovers());
+    this.#inBackground(this.#service.tracing.settleLeftovers());
   }
 
   /** What the daemon before this one left half done, once its workers have ended. */
@@ -187,6 +190,7 @@ export class Daemon {
     const orphans = findOrphans(context.workersDirectory);
     await waitForOrphans(orphans, context.clock, () => context.stopping);
     if (context.stopping) return;
+    await this.#service.advising.settleLeftovers();
     for (const arrival of arrivals) await this.#receiving.settleLeftover(arrival);
     // Listed only now: a worker that was left may have begun to hand over meanwhile.
     await context.unsettled.settleLeftovers((id) => this.#sending.has(id));

@@ -5,16 +5,20 @@ import { rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Done, TraceEvent } from "../api/index.ts";
 import { GodwitError } from "../base/index.ts";
+import { type ProcessIdentity, systemProcesses } from "../io/index.ts";
+import type { MigrationSettings } from "../qemu/qmp/index.ts";
 import {
   type FromTraceWorker,
-  type QemuSettings,
   RecordedQemu,
+  removeUnfinished,
   type ToTraceWorker,
   type TraceJob,
 } from "../trace/index.ts";
 import type { Context } from "./context.ts";
+import { makePrivateDirectory } from "./files.ts";
 import { visit } from "./monitor.ts";
-import { noteWorker } from "./orphans.ts";
+import { noteWorker, waitForOrphans } from "./orphans.ts";
+import { type RecordingNote, RecordingNotes } from "./recordings.ts";
 import { spawnWorker } from "./spare-worker.ts";
 
 export type TraceRequest = Pick<
@@ -30,24 +34,60 @@ export interface Follower {
 }
 
 const workerPath = join(import.meta.dirname, "../trace/worker.ts");
-/** After it was told to end, a worker gives QEMU 30 s, and then compresses what it has. */
-const endMs = 120_000;
+/** After it was told to end, a worker gives QEMU 30 s; and then, telling how far it is, it compresses what it has. */
+const silenceMs = 120_000;
 const restoreMs = 15_000;
 
 interface Ended {
   /** "exit code 1", "signal SIGKILL" or why it did not start. */
   readonly how: string;
   readonly last: FromTraceWorker | undefined;
-  readonly settings: QemuSettings | undefined;
+  readonly settings: MigrationSettings | undefined;
+}
+
+/** Tells a worker. */
+interface Recording {
+  end(): void;
+  discard(): void;
+  isEnding: boolean;
 }
 
 export class Tracing {
   readonly #context: Context;
-  /** By VM: tells the worker to end. */
-  readonly #recordings = new Map<string, () => void>();
+  readonly #notes: RecordingNotes;
+  /** By VM. */
+  readonly #recordings = new Map<string, Recording>();
+  /** Left by the daemon before this one, by id. */
+  #left = new Map<string, RecordingNote>();
 
   constructor(context: Context) {
     this.#context = context;
+    this.#notes = new RecordingNotes(context.runtimeDirectory);
+  }
+
+  /** Once the VMs are found again: those that a daemon before this one recorded count as recorded until that is settled. */
+  async load(): Promise<void> {
+    await makePrivateDirectory(this.#notes.directory);
+    this.#left = await this.#notes.read();
+    for (const { vmName } of this.#left.values()) this.#context.recorded.add(vmName);
+  }
+
+  /**
+   * What a daemon before this one left. A worker that has outlived it ends its recording by itself and keeps it; one that was
+   * killed has left files and changed settings.
+   */
+  async settleLeftovers(): Promise<void> {
+    const context = this.#context;
+    const settle = async ([id, note]: readonly [string, RecordingNote]): Promise<void> => {
+      await waitForOrphans([note.worker], context.clock, () => context.stopping);
+      if (context.stopping) return;
+      await this.#putBack(note);
+      await removeUnfinished(note.path);
+      this.#notes.remove(id);
+      this.#left.delete(id);
+      context.recorded.delete(note.vmName);
+    };
+    await Promise.all([...this.#left].map(settle));
   }
 
   /** Fails with NOT_FOUND or CONFLICT before it answers; what goes wrong later is the last event. */
@@ -65,7 +105,7 @@ export class Tracing {
         vmName: name,
         accelerator: vm.accelerator,
       };
-      const work = this.#follow(open, job);
+      const work = this.#follow(open, job, vm);
       this.#context.background(work.catch(() => {}));
       await work;
     } finally {
@@ -74,17 +114,26 @@ export class Tracing {
     }
   }
 
-  /** Answers at once; the recording's follower is told of its end. Fails with NOT_FOUND. */
+  /**
+   * Answers at once; the recording's follower is told of its end. What was recorded is kept; asked a second time, while it is
+   * made smaller, that is given up. Fails with NOT_FOUND.
+   */
   end(name: string): Done {
-    const end = this.#recordings.get(name);
-    if (end === undefined) throw new GodwitError("NOT_FOUND", `VM ${name} is not being recorded`);
-    end();
+    const recording = this.#recordings.get(name);
+    if (recording === undefined) {
+      throw new GodwitError("NOT_FOUND", `VM ${name} is not being recorded`);
+    }
+    if (recording.isEnding) {
+      recording.discard();
+      return { text: `the recording of ${name} is given up` };
+    }
+    recording.end();
     return { text: `the recording of ${name} ends` };
   }
 
   /** All end; what was recorded is kept. */
   stop(): void {
-    for (const end of this.#recordings.values()) end();
+    for (const recording of this.#recordings.values()) recording.end();
   }
 
   #check(name: string): void {
@@ -101,46 +150,75 @@ export class Tracing {
     if (why !== undefined) throw new GodwitError("CONFLICT", why);
   }
 
-  async #follow(open: () => Follower, job: TraceJob): Promise<void> {
-    const { clock, logDirectory, workersDirectory, log } = this.#context;
+  async #follow(open: () => Follower, job: TraceJob, vm: ProcessIdentity): Promise<void> {
+    const { clock, logDirectory, log } = this.#context;
     const logPath = join(logDirectory, `trace-${job.id}.log`);
     const child = spawnWorker(workerPath, logPath);
-    const forget = child.pid === undefined ? () => {} : noteWorker(workersDirectory, child.pid);
+    const note = this.#note(child, job, vm);
     const stream = open();
-    const ended = this.#watch(child, (message) => {
-      if (message.type === "progress") stream.send(message satisfies TraceEvent);
-    });
     let stopDeadline = (): void => {};
-    let isOver = false;
-    const end = (): void => {
-      if (isOver) return;
-      tell(child, { type: "cancel" });
+    const expectWord = (): void => {
       stopDeadline();
-      stopDeadline = clock.after(endMs, () => child.kill("SIGKILL"));
+      stopDeadline = clock.after(silenceMs, () => child.kill("SIGKILL"));
     };
-    this.#recordings.set(job.vmName, end);
+    const recording: Recording = {
+      isEnding: false,
+      end: () => {
+        if (recording.isEnding) return;
+        recording.isEnding = true;
+        tell(child, { type: "cancel" });
+        expectWord();
+      },
+      discard: () => tell(child, { type: "discard" }),
+    };
+    const ended = this.#watch(child, (message) => {
+      if (message.type === "settings") note.settings(message.settings);
+      if (message.type !== "progress") return;
+      if (recording.isEnding) expectWord();
+      stream.send(message satisfies TraceEvent);
+    });
+    this.#recordings.set(job.vmName, recording);
     tell(child, { type: "start", job });
-    void stream.closed.then(end);
+    void stream.closed.then(() => recording.end());
     const { how, last, settings } = await ended;
-    isOver = true;
+    recording.isEnding = true;
     stopDeadline();
-    forget();
     if (last?.type === "finished" || last?.type === "failed") {
       rmSync(logPath, { force: true });
       stream.send(last satisfies TraceEvent);
     } else {
       log.error({ vm: job.vmName, how }, "the process that records a VM broke down");
       await this.#restore(job, settings);
+      await removeUnfinished(job.path);
       const message = `the recording broke down (${how}); the VM runs on; its log is ${logPath}`;
       const failed: TraceEvent = { type: "failed", error: { code: "INTERNAL", message } };
       stream.send(failed);
     }
+    note.remove();
     stream.end();
+  }
+
+  /** For the daemon after this one. */
+  #note({ pid }: ChildProcess, { id, vmName, path }: TraceJob, vm: ProcessIdentity) {
+    const worker = pid === undefined ? undefined : systemProcesses.identify(pid);
+    // It did not start, or has ended already.
+    if (worker === undefined) return { settings: () => {}, remove: () => {} };
+    const forget = noteWorker(this.#context.workersDirectory, worker.pid);
+    const { pid: vmPid, startTimeTicks } = vm;
+    const note = { vmName, path, vm: { pid: vmPid, startTimeTicks }, worker };
+    this.#notes.write(id, note);
+    return {
+      settings: (settings: MigrationSettings) => this.#notes.write(id, { ...note, settings }),
+      remove: () => {
+        forget();
+        this.#notes.remove(id);
+      },
+    };
   }
 
   #watch(child: ChildProcess, each: (message: FromTraceWorker) => void): Promise<Ended> {
     let last: FromTraceWorker | undefined;
-    let settings: QemuSettings | undefined;
+    let settings: MigrationSettings | undefined;
     return new Promise((resolve) => {
       child.on("message", (message) => {
         last = message as FromTraceWorker;
@@ -159,7 +237,10 @@ export class Tracing {
   }
 
   /** What the worker changed in QEMU and did not put back. */
-  async #restore({ vmName, qmpPath }: TraceJob, settings: QemuSettings | undefined): Promise<void> {
+  async #restore(
+    { vmName, qmpPath }: TraceJob,
+    settings: MigrationSettings | undefined,
+  ): Promise<void> {
     const { clock, log } = this.#context;
     if (settings === undefined) return;
     try {
@@ -168,6 +249,22 @@ export class Tracing {
         qemu.adopt(settings);
         await qemu.end(restoreMs);
       });
+    } catch (error) {
+      log.warn({ vm: vmName, error: String(error) }, "QEMU's settings cannot be put back");
+    }
+  }
+
+  /** The same for a recording of the daemon before this one. A QEMU that has ended since needs nothing. */
+  async #putBack({ vmName, vm, settings }: RecordingNote): Promise<void> {
+    const { clock, log, vms } = this.#context;
+    const record = vms.get(vmName)?.record;
+    if (settings === undefined || record === undefined) return;
+    if (record.pid !== vm.pid || record.startTimeTicks !== vm.startTimeTicks) return;
+    try {
+      const isDone = await visit(record.migrationQmpPath, clock, (monitor) =>
+        new RecordedQemu(monitor, clock).putBack(settings),
+      );
+      if (isDone) log.info({ vm: vmName }, "QEMU's settings, left by a recording, were put back");
     } catch (error) {
       log.warn({ vm: vmName, error: String(error) }, "QEMU's settings cannot be put back");
     }

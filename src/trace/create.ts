@@ -1,6 +1,6 @@
 /**
- * Writes trace files. A file has its name only when it is whole: before, it is NAME.part. It is guest memory: readable for its
- * owner only.
+ * Writes trace files. A file has its name only when it is whole: before, it is NAME.PID-START.part (unfinished.ts). It is
+ * guest memory: readable for its owner only.
  */
 import { once } from "node:events";
 import { createWriteStream, type WriteStream } from "node:fs";
@@ -11,6 +11,7 @@ import { GodwitError } from "../base/index.ts";
 import type { PageBatch } from "../codec/index.ts";
 import { encodeBatch, encodeEnd, encodeEpoch, encodeTraceHeader } from "./encode.ts";
 import { type TraceHeader, windowLogMax } from "./format.ts";
+import { removeUnfinished, unfinishedPath } from "./unfinished.ts";
 
 export interface TraceFileOptions {
   /** Of zstd. 1 keeps up with a guest; 12 is for files that are kept. */
@@ -23,6 +24,7 @@ const waiting = { writableHighWaterMark: 4 << 20 };
 
 export class TraceFile {
   readonly path: string;
+  readonly #part: string;
   readonly #zstd: ZstdCompress;
   readonly #out: WriteStream;
   readonly #piped: Promise<void>;
@@ -36,6 +38,7 @@ export class TraceFile {
   private constructor(path: string, header: TraceHeader, options: TraceFileOptions) {
     const { level = 1, windowLog = windowLogMax } = options;
     this.path = path;
+    this.#part = unfinishedPath(path, "part");
     this.#zstd = createZstdCompress({
       chunkSize: 64 << 10,
       ...waiting,
@@ -46,7 +49,7 @@ export class TraceFile {
         [constants.ZSTD_c_checksumFlag]: 1,
       },
     });
-    this.#out = createWriteStream(partOf(path), { flags: "wx", mode: 0o600 });
+    this.#out = createWriteStream(this.#part, { flags: "wx", mode: 0o600 });
     this.#out.write(encodeTraceHeader(header, windowLog));
     this.#piped = pipeline(this.#zstd, this.#out);
     this.#piped.catch((error: unknown) => {
@@ -54,19 +57,20 @@ export class TraceFile {
     });
   }
 
-  /** Fails with CONFLICT when there is such a file already, or IO. */
+  /** Fails with CONFLICT when there is such a file already, or one is being written, or IO. */
   static async create(
     path: string,
     header: TraceHeader,
     options: TraceFileOptions = {},
   ): Promise<TraceFile> {
-    for (const taken of [path, partOf(path)]) {
-      const isThere = await access(taken).then(
-        () => true,
-        () => false,
-      );
-      if (isThere) throw new GodwitError("CONFLICT", `${taken} is there already`);
-    }
+    const isThere = await access(path).then(
+      () => true,
+      () => false,
+    );
+    if (isThere) throw new GodwitError("CONFLICT", `${path} is there already`);
+    // A whole recording that is made smaller has another name than what is made of it.
+    const other = (await removeUnfinished(path)).find(({ kind }) => kind === "part");
+    if (other !== undefined) throw new GodwitError("CONFLICT", `${other.path} is being written`);
     const file = new TraceFile(path, header, options);
     try {
       await once(file.#out, "open");
@@ -126,7 +130,7 @@ export class TraceFile {
       this.#zstd.end();
       await this.#piped;
       // Unlike a rename, this replaces nothing that came meanwhile.
-      await link(partOf(this.path), this.path);
+      await link(this.#part, this.path);
     } catch (error) {
       throw this.#error(error);
     } finally {
@@ -139,7 +143,7 @@ export class TraceFile {
     this.#zstd.destroy();
     await this.#piped.catch(() => {});
     await finished(this.#out).catch(() => {});
-    await rm(partOf(this.path), { force: true });
+    await rm(this.#part, { force: true });
   }
 
   #write(bytes: Buffer): void {
@@ -160,8 +164,4 @@ export class TraceFile {
       cause: error,
     });
   }
-}
-
-function partOf(path: string): string {
-  return `${path}.part`;
 }

@@ -17,6 +17,7 @@ export type {
   TraceSummary,
 } from "./job.ts";
 export { readTrace, readTraceFrames, readTraceHeader } from "./open.ts";
-export { type QemuSettings, RecordedQemu } from "./qemu.ts";
-export { recordTrace } from "./recorder.ts";
+export { RecordedQemu } from "./qemu.ts";
+export { recordTrace } from "./record.ts";
 export { type ReduceOptions, reduceTrace } from "./reduce.ts";
+export { removeUnfinished } from "./unfinished.ts";

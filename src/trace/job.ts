@@ -4,8 +4,8 @@
  */
 import type { ErrorRecord } from "../base/index.ts";
 import type { Clock } from "../io/index.ts";
+import type { MigrationSettings } from "../qemu/qmp/index.ts";
 import type { TraceHeader } from "./format.ts";
-import type { QemuSettings } from "./qemu.ts";
 
 export interface RecordOptions {
   readonly clock: Clock;
@@ -33,8 +33,11 @@ export interface RecordOptions {
   readonly fileBytesMax?: number;
   readonly onProgress?: (progress: TraceProgress) => void;
   /** Before anything is changed in QEMU: what to put back should this process not come to it. */
-  readonly onSettings?: (settings: QemuSettings) => void;
+  readonly onSettings?: (settings: MigrationSettings) => void;
+  /** Ends the recording; what was recorded is kept. */
   readonly signal?: AbortSignal;
+  /** Gives up what follows it, making the recording smaller, which may take minutes: nothing is kept. */
+  readonly discard?: AbortSignal;
 }
 
 export interface TraceProgress {
@@ -48,6 +51,8 @@ export interface TraceProgress {
   readonly dirtyPageCount: number;
   readonly rawBytes: number;
   readonly fileBytes: number;
+  /** While the recording is made smaller: how much of that is done, 0 to 1. */
+  readonly doneShare?: number | undefined;
 }
 
 export interface TraceSummary {
@@ -70,15 +75,20 @@ export interface TraceSummary {
 }
 
 /** Everything of a recording that is data. */
-export type TraceJob = Omit<RecordOptions, "clock" | "onProgress" | "onSettings" | "signal">;
+export type TraceJob = Omit<
+  RecordOptions,
+  "clock" | "onProgress" | "onSettings" | "signal" | "discard"
+>;
 
 export type ToTraceWorker =
   | { readonly type: "start"; readonly job: TraceJob }
-  | { readonly type: "cancel" };
+  | { readonly type: "cancel" }
+  /** After `cancel`: see `discard` of RecordOptions. */
+  | { readonly type: "discard" };
 
 export type FromTraceWorker =
   /** What the daemon puts back in QEMU should this worker die. */
-  | { readonly type: "settings"; readonly settings: QemuSettings }
+  | { readonly type: "settings"; readonly settings: MigrationSettings }
   | { readonly type: "progress"; readonly progress: TraceProgress }
   | { readonly type: "finished"; readonly summary: TraceSummary }
   | { readonly type: "failed"; readonly error: ErrorRecord };

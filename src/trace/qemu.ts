@@ -4,42 +4,30 @@
  */
 import { GodwitError } from "../base/index.ts";
 import { type Clock, sleep } from "../io/index.ts";
-import type { MigrationCapability, MigrationInfo, QmpClient } from "../qemu/qmp/index.ts";
+import {
+  applyMigrationSettings,
+  foreignCapabilities,
+  isMigrationOver,
+  iteratingSettings,
+  type MigrationCapability,
+  type MigrationInfo,
+  type MigrationSettings,
+  type QmpClient,
+  readMigrationSettings,
+} from "../qemu/qmp/index.ts";
 
 /** `switchover-ack` (8.1 and newer): QEMU does not stop the VM before a word on the return path, which is never said. */
 const wanted: readonly MigrationCapability[] = ["events", "return-path", "switchover-ack"];
-/** Capabilities that change the stream into something that is not read here. */
-const unwanted: readonly MigrationCapability[] = [
-  "xbzrle",
-  "rdma-pin-all",
-  "auto-converge",
-  "postcopy-ram",
-  "x-colo",
-  "pause-before-switchover",
-  "multifd",
-  "dirty-bitmaps",
-  "x-ignore-shared",
-  "background-snapshot",
-  "mapped-ram",
-];
 
-/** Keeps QEMU iterating, as in a migration (src/migrate/source/qemu.ts): it always finds too much left to stop the VM. */
-const iterating = { "downtime-limit": 1, "max-bandwidth": 0, "avail-switchover-bandwidth": 4_000 };
-
-const endedStates: readonly string[] = ["none", "completed", "failed", "cancelled"];
 const cancelEveryMs = 1_000;
 const pollMs = 20;
-
-/** As they were: what is put back. */
-export interface QemuSettings {
-  readonly capabilities: readonly { capability: string; state: boolean }[];
-  readonly parameters: Readonly<Record<string, unknown>>;
-}
+/** After its socket was closed QEMU ends a migration in less than that. */
+const overMs = 5_000;
 
 export class RecordedQemu {
   readonly qmp: QmpClient;
   readonly #clock: Clock;
-  #settings: QemuSettings | undefined;
+  #settings: MigrationSettings | undefined;
   #began = false;
 
   constructor(qmp: QmpClient, clock: Clock) {
@@ -48,7 +36,7 @@ export class RecordedQemu {
   }
 
   /** After the death of a recording that had said `settings`: `end` finishes what it left. */
-  adopt(settings: QemuSettings): void {
+  adopt(settings: MigrationSettings): void {
     this.#settings = settings;
     this.#began = true;
   }
@@ -56,11 +44,10 @@ export class RecordedQemu {
   /** Fails with CONFLICT when it is being migrated or its VM does not run, QEMU_UNSUPPORTED when it cannot be recorded. */
   async check(): Promise<void> {
     const migration = await this.query();
-    const busy = migration.status ?? "none";
-    if (!endedStates.includes(busy)) {
+    if (!isMigrationOver(migration)) {
       throw new GodwitError(
         "CONFLICT",
-        `the VM is being migrated or recorded already (state ${busy}); it can be recorded when that is over`,
+        `the VM is being migrated or recorded already (state ${migration.status}); it can be recorded when that is over`,
       );
     }
     const blocked = migration["blocked-reasons"];
@@ -76,35 +63,14 @@ export class RecordedQemu {
   }
 
   /** Answers what to put back, before anything is changed. */
-  async readSettings(): Promise<QemuSettings> {
-    const known = await this.qmp.execute("query-migrate-capabilities");
-    const missing = wanted.filter((name) => !known.some(({ capability }) => capability === name));
-    if (missing.length > 0) {
-      throw new GodwitError(
-        "QEMU_UNSUPPORTED",
-        `this QEMU lacks the capability ${missing.join(", ")}: recording needs QEMU 8.1 or newer`,
-      );
-    }
-    const capabilities = known.filter(({ capability, state }) =>
-      (state ? unwanted : wanted).includes(capability),
-    );
-    const all = (await this.qmp.execute("query-migrate-parameters")) as Record<string, unknown>;
-    const parameters = Object.fromEntries(
-      Object.keys(iterating).flatMap((name) => (name in all ? [[name, all[name]]] : [])),
-    );
-    return { capabilities, parameters };
+  readSettings(): Promise<MigrationSettings> {
+    const needs = "recording needs QEMU 8.1 or newer";
+    return readMigrationSettings(this.qmp, { on: wanted, off: foreignCapabilities, needs });
   }
 
-  async configure(settings: QemuSettings): Promise<void> {
+  async configure(settings: MigrationSettings): Promise<void> {
     this.#settings = settings;
-    const capabilities = settings.capabilities.map(({ capability, state }) => ({
-      capability,
-      state: !state,
-    }));
-    const parameters = Object.fromEntries(
-      Object.entries(iterating).filter(([name]) => name in settings.parameters),
-    );
-    await apply(this.qmp, { capabilities, parameters });
+    await applyMigrationSettings(this.qmp, iteratingSettings(settings));
   }
 
   async migrateTo(path: string): Promise<void> {
@@ -122,10 +88,13 @@ export class RecordedQemu {
     let cancelAtMs = Number.NEGATIVE_INFINITY;
     while (this.#began) {
       const nowMs = this.#clock.nowMs();
-      const status = (await this.query()).status ?? "none";
-      if (endedStates.includes(status)) break;
+      const migration = await this.query();
+      if (isMigrationOver(migration)) break;
       if (nowMs > untilMs) {
-        throw new GodwitError("TIMEOUT", `QEMU did not end its migration in time (${status})`);
+        throw new GodwitError(
+          "TIMEOUT",
+          `QEMU did not end its migration in time (${migration.status})`,
+        );
       }
       if (nowMs >= cancelAtMs) {
         await this.qmp.execute("migrate_cancel");
@@ -134,16 +103,29 @@ export class RecordedQemu {
       await sleep(this.#clock, pollMs);
     }
     this.#began = false;
-    if (this.#settings !== undefined) await apply(this.qmp, this.#settings);
+    if (this.#settings !== undefined) await applyMigrationSettings(this.qmp, this.#settings);
     this.#settings = undefined;
   }
-}
 
-/** Fails with QMP_*. QEMU refuses while a migration is under way. */
-async function apply(qmp: QmpClient, settings: QemuSettings): Promise<void> {
-  const { capabilities, parameters } = settings;
-  if (Object.keys(parameters).length > 0) {
-    await qmp.executeAny("migrate-set-parameters", parameters);
+  /**
+   * For a recording whose process and daemon are both gone, perhaps for days: puts `settings` back, unless the limits are no
+   * longer those of a recording, as somebody has seen to it then. Answers whether it did. Fails with CONFLICT when a migration
+   * is under way, which is somebody else's, as ours ended with its socket; QMP_*.
+   */
+  async putBack(settings: MigrationSettings): Promise<boolean> {
+    const all = (await this.qmp.execute("query-migrate-parameters")) as Record<string, unknown>;
+    const ours = Object.entries(iteratingSettings(settings).parameters);
+    if (!ours.every(([name, value]) => all[name] === value)) return false;
+    const untilMs = this.#clock.nowMs() + overMs;
+    for (;;) {
+      const migration = await this.query();
+      if (isMigrationOver(migration)) break;
+      if (this.#clock.nowMs() > untilMs) {
+        throw new GodwitError("CONFLICT", `the VM is being migrated (state ${migration.status})`);
+      }
+      await sleep(this.#clock, pollMs);
+    }
+    await applyMigrationSettings(this.qmp, settings);
+    return true;
   }
-  if (capabilities.length > 0) await qmp.executeAny("migrate-set-capabilities", { capabilities });
 }

@@ -14,7 +14,6 @@
  *
  * If this process dies, QEMU finds its socket closed and gives the migration up by itself; the VM never notices.
  */
-import { rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { assert, GodwitError } from "../base/index.ts";
 import { type Clock, sleep, withDeadline } from "../io/index.ts";
@@ -25,11 +24,9 @@ import { countRecords } from "./epoch-pages.ts";
 import type { TraceHeader } from "./format.ts";
 import type { RecordOptions, TraceProgress, TraceSummary } from "./job.ts";
 import { RecordedQemu } from "./qemu.ts";
-import { reduceTrace } from "./reduce.ts";
 import { StreamTap } from "./tap.ts";
 
 const deadlines = {
-  monitorMs: 10_000,
   connectMs: 30_000,
   /** Without a byte of the first pass. */
   silenceMs: 30_000,
@@ -44,44 +41,10 @@ const drainMs = 250;
 /** Pages of one epoch, in memory. */
 const epochBytesMax = 2 ** 30;
 const fileBytesDefault = 4 * 2 ** 30;
-const progressEveryMs = 200;
+export const progressEveryMs = 200;
 
-/**
- * Records until `durationMs` is over, the file has its size, `signal` says so, or somebody stops the VM; what was recorded by
- * then is kept. Fails with CONFLICT (the VM is being migrated or does not run; the file is there), QEMU_UNSUPPORTED, CANCELLED
- * (before the first epoch), TIMEOUT, MIGRATION_FAILED (the VM ended), QMP_*, STREAM_*, IO; then there is no file. In any case
- * QEMU's settings are put back and the VM runs on.
- */
-export async function recordTrace(options: RecordOptions): Promise<TraceSummary> {
-  const { base = "full", pages = 1, basePages = 16 } = options;
-  const isReduced = base === "touched" || pages > 1;
-  const path = isReduced ? `${options.path}.full` : options.path;
-  const { clock, qmpPath } = options;
-  // Not after an hour of recording.
-  if (isReduced) await assertAbsent(options.path);
-  await using qmp = await QmpClient.connect(qmpPath, { clock, deadlineMs: deadlines.monitorMs });
-  const summary = await new Recorder({ ...options, path }, qmp).run();
-  if (!isReduced) return summary;
-  try {
-    await reduceTrace(path, options.path, { base, pages, basePages });
-  } finally {
-    await rm(path, { force: true });
-  }
-  return { ...summary, path: options.path, fileBytes: (await stat(options.path)).size };
-}
-
-async function assertAbsent(path: string): Promise<void> {
-  for (const one of [path, `${path}.part`]) {
-    const isThere = await stat(one).then(
-      () => true,
-      () => false,
-    );
-    if (isThere)
-      throw new GodwitError("CONFLICT", `${one} exists; name another file, or remove it`);
-  }
-}
-
-class Recorder {
+/** One recording: see `recordTrace` (record.ts), of which this is all but making the file smaller. */
+export class Recorder {
   readonly #options: RecordOptions;
   readonly #clock: Clock;
   readonly #qmp: QmpClient;

@@ -1,5 +1,6 @@
 /** Makes a smaller trace of a trace: fewer pages of the base, a sample of the pages. Two passes, in memory for page numbers. */
 import { crc32, crc32c } from "@node-rs/crc32";
+import { GodwitError } from "../base/index.ts";
 import { pageOfWord, pageRecordBytes } from "../qemu/stream/index.ts";
 import { TraceFile, type TraceFileOptions } from "./create.ts";
 import { recordBytesAt } from "./decode.ts";
@@ -17,6 +18,9 @@ export interface ReduceOptions extends TraceFileOptions {
   /** Leave out of later epochs what a page held before. */
   readonly changedOnly?: boolean;
   readonly note?: string;
+  readonly signal?: AbortSignal | undefined;
+  /** How much of the second pass, which takes most of the time, is done: 0 to 1. Often. */
+  readonly onProgress?: ((doneShare: number) => void) | undefined;
 }
 
 /** Page numbers by block. */
@@ -27,13 +31,16 @@ interface Found {
   readonly touched: PageSets;
   /** Of the base's second sweep: what the first has of them counts no more. */
   readonly secondSweep: PageSets;
+  /** Records, in bytes. */
+  readonly rawBytes: number;
 }
 
-/** Writes `to` from what is kept of `from`. Fails as reading and writing do; then there is no `to`. */
+/** Writes `to` from what is kept of `from`. Fails as reading and writing do, or with CANCELLED; then there is no `to`. */
 export async function reduceTrace(from: string, to: string, options: ReduceOptions): Promise<void> {
   const { base, pages, basePages, changedOnly = false, note, level = 12, windowLog } = options;
   const header = await readTraceHeader(from);
-  const found = await findPages(from);
+  const found = await findPages(from, options.signal);
+  let doneBytes = 0;
   const isWhole = pages === 1 && base !== "touched";
   const reduced: TraceHeader = {
     ...header,
@@ -51,7 +58,10 @@ export async function reduceTrace(from: string, to: string, options: ReduceOptio
     const sweep = new SweepFinder();
     const versions = new Versions();
     for await (const frame of readTraceFrames(from)) {
+      throwIfCancelled(options.signal);
       if (frame.type === "batch") {
+        doneBytes += frame.batch.bytes;
+        options.onProgress?.(doneBytes / found.rawBytes);
         const { block } = frame.batch;
         const isFirstSweep = frame.epoch === 0 && !sweep.isSecond(frame);
         keepBatch(file, frame, (page, content) => {
@@ -63,6 +73,7 @@ export async function reduceTrace(from: string, to: string, options: ReduceOptio
         await file.drained();
       } else if (frame.type === "epoch") file.endEpoch(frame.atMs, frame.dirtyCount);
     }
+    throwIfCancelled(options.signal);
     await file.close();
   } finally {
     await file.abandon();
@@ -86,20 +97,28 @@ function keepsBasePage(
     : keepsContent(content, basePages);
 }
 
-async function findPages(path: string): Promise<Found> {
+function throwIfCancelled(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true)
+    throw new GodwitError("CANCELLED", "making it smaller was cancelled");
+}
+
+async function findPages(path: string, signal: AbortSignal | undefined): Promise<Found> {
   const touched: PageSets = new Map();
   const secondSweep: PageSets = new Map();
   const sweep = new SweepFinder();
+  let rawBytes = 0;
   for await (const frame of readTraceFrames(path)) {
+    throwIfCancelled(signal);
     if (frame.type !== "batch") continue;
     const { epoch, batch } = frame;
+    rawBytes += batch.bytes;
     if (epoch === 0 && !sweep.isSecond(frame)) continue;
     const sets = epoch === 0 ? secondSweep : touched;
     const set = sets.get(batch.block) ?? new Set<number>();
     sets.set(batch.block, set);
     eachRecord(frame, (page) => void set.add(page));
   }
-  return { touched, secondSweep };
+  return { touched, secondSweep, rawBytes };
 }
 
 /** What each page held last, as a hash of 53 bits. */

@@ -5,9 +5,10 @@
 import { toErrorRecord } from "../base/index.ts";
 import { systemClock } from "../io/index.ts";
 import type { FromTraceWorker, ToTraceWorker, TraceJob } from "./job.ts";
-import { recordTrace } from "./recorder.ts";
+import { recordTrace } from "./record.ts";
 
 const cancelled = new AbortController();
+const discarded = new AbortController();
 
 function tell(message: FromTraceWorker): void {
   if (process.connected) process.send?.(message, () => {});
@@ -19,6 +20,7 @@ async function record(job: TraceJob): Promise<void> {
       ...job,
       clock: systemClock,
       signal: cancelled.signal,
+      discard: discarded.signal,
       onProgress: (progress) => tell({ type: "progress", progress }),
       onSettings: (settings) => tell({ type: "settings", settings }),
     });
@@ -32,7 +34,7 @@ async function record(job: TraceJob): Promise<void> {
 
 process.on("message", (message: ToTraceWorker) => {
   if (message.type === "start") void record(message.job);
-  else cancelled.abort();
+  else (message.type === "cancel" ? cancelled : discarded).abort();
 });
 process.on("disconnect", () => cancelled.abort());
 // Signals of a terminal are for the daemon, which tells its workers what to do.

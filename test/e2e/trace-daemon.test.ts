@@ -1,102 +1,12 @@
 /** `godwit trace` with a real daemon and a real guest. */
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { test } from "node:test";
-import { buildGuestImage } from "../../guest/image/build.ts";
-import type { GodwitClient, TraceEvent } from "../../src/api/index.ts";
-import { resolveConfig } from "../../src/daemon/config.ts";
-import { sleep, systemClock } from "../../src/io/index.ts";
-import { QmpClient } from "../../src/qemu/qmp/index.ts";
+import type { TraceEvent } from "../../src/api/index.ts";
 import { readTrace, readTraceHeader } from "../../src/trace/index.ts";
-import { startDaemon, type TestDaemon, temporaryFolder } from "../daemon/harness.ts";
+import { appears, cli, settings, ticks, world } from "./trace-world.ts";
 import { skip } from "./support.ts";
-
-const godwit = join(import.meta.dirname, "../../src/cli/main.ts");
-const busy = "godwit.run=writer godwit.mb=24 godwit.rate=20 godwit.mode=touch godwit.tickms=50";
-
-interface World extends AsyncDisposable {
-  readonly daemon: TestDaemon;
-  readonly client: GodwitClient;
-  readonly folder: string;
-}
-
-/** A daemon and a guest that runs at it. */
-async function world(): Promise<World> {
-  const scope = new AsyncDisposableStack();
-  const folder = scope.use(await temporaryFolder()).path;
-  const { workerPath } = resolveConfig({});
-  const daemon = scope.use(await startDaemon(folder, { workerPath }));
-  scope.defer(async () => {
-    await daemon.client.stopVm("web", { how: "kill" }).catch(() => {});
-  });
-  const image = await buildGuestImage("small", {});
-  const text = JSON.stringify({
-    name: "web",
-    memory: "128M",
-    accelerator: "tcg",
-    kernel: image.kernelPath,
-    initrd: image.initrdPath,
-    commandLine: `console=ttyS0 quiet panic=-1 random.trust_cpu=on no_timer_check ${busy}`,
-  });
-  await daemon.client.startVm({ text });
-  await ticks(daemon.client, 2);
-  const { client } = daemon;
-  return { daemon, client, folder, [Symbol.asyncDispose]: () => scope.disposeAsync() };
-}
-
-/** Until the guest's own checks of its memory have gone on for a while. */
-async function ticks(client: GodwitClient, count: number): Promise<void> {
-  const countNow = async (): Promise<number> => {
-    const { text } = await client.getConsole("web", 1 << 20);
-    assert.doesNotMatch(text, /CORRUPT|Kernel panic/);
-    return text.match(/tick \d+ ok/g)?.length ?? 0;
-  };
-  const before = await countNow();
-  const endMs = systemClock.nowMs() + 60_000;
-  while ((await countNow()) < before + count) {
-    assert.ok(systemClock.nowMs() < endMs, "the guest goes on");
-    await sleep(systemClock, 50);
-  }
-}
-
-async function appears(path: string): Promise<void> {
-  const endMs = systemClock.nowMs() + 30_000;
-  while ((await stat(path).catch(() => undefined)) === undefined) {
-    assert.ok(systemClock.nowMs() < endMs, `${path} appears`);
-    await sleep(systemClock, 50);
-  }
-}
-
-/** Of QEMU's, everything that a recording might change. */
-async function settings({ client }: World): Promise<unknown> {
-  const { qmpPath } = await client.getVm("web");
-  // The second monitor: the daemon has the first.
-  await using qmp = await QmpClient.connect(qmpPath.replace(/monitor\.sock$/, "migrate.sock"));
-  const capabilities = await qmp.execute("query-migrate-capabilities");
-  return { capabilities, parameters: await qmp.execute("query-migrate-parameters") };
-}
-
-/** The command line as a user calls it; `interrupt` sends Ctrl-C when a line says so. */
-async function cli(
-  { folder }: World,
-  words: readonly string[],
-  interrupt?: RegExp,
-): Promise<{ code: number | null; out: string; err: string }> {
-  const all = [godwit, ...words, "--socket", join(folder, "run/godwit.sock")];
-  const child = spawn(process.execPath, all);
-  let [out, err] = ["", ""];
-  child.stdout.on("data", (bytes: Buffer) => {
-    out += bytes.toString();
-  });
-  child.stderr.on("data", (bytes: Buffer) => {
-    err += bytes.toString();
-    if (interrupt?.test(err) === true) child.kill("SIGINT");
-  });
-  const code = await new Promise<number | null>((resolve) => child.on("close", resolve));
-  return { code, out, err };
-}
 
 test("a VM is recorded by the command line, and cannot be migrated meanwhile", {
   skip,
@@ -115,7 +25,7 @@ test("a VM is recorded by the command line, and cannot be migrated meanwhile", {
     "--duration",
     "4s",
   ]);
-  await appears(`${path}.part`);
+  await appears(folder, /^web\.gtrace\.\d+-\d+\.part$/);
   await assert.rejects(client.startMigration({ vm: "web", host: "127.0.0.1", port: 1 }), {
     code: "CONFLICT",
     message: /is being recorded/,
@@ -160,7 +70,7 @@ test("Ctrl-C ends a recording and keeps it; so does a client that goes away", {
   for await (const event of client.traceVm("web", { path: other, durationMs: 600_000 })) {
     if (event.type === "progress" && event.progress.epochCount > 2) break;
   }
-  await appears(other);
+  await appears(folder, /^other\.gtrace$/);
   let epochs = 0;
   for await (const { epoch } of readTrace(other)) epochs = epoch;
   assert.ok(epochs > 2);
@@ -189,6 +99,42 @@ test("a worker that is killed costs the recording only, and QEMU's settings are 
   assert.equal(last?.type, "failed");
   assert.match(JSON.stringify(last), /broke down \(signal SIGKILL\)/);
   assert.equal((await client.getVm("web")).state, "running");
+  await ticks(client, 2);
+  assert.deepEqual(await settings(set), before);
+  // Of the recording that was cut off nothing is left.
+  assert.deepEqual(
+    (await readdir(folder)).filter((name) => name.startsWith("web.gtrace")),
+    [],
+  );
+  assert.deepEqual(await readdir(join(folder, "run/recordings")), []);
+});
+
+test("a second Ctrl-C gives up making the recording smaller, and nothing is left", {
+  skip,
+}, async () => {
+  await using set = await world();
+  const { client, folder } = set;
+  const before = await settings(set);
+  const path = join(folder, "web.gtrace");
+  let given = 0;
+  let last: TraceEvent | undefined;
+  // As the command line asks: once when it records, once more when it tells that it makes the file smaller.
+  for await (const event of client.traceVm("web", { path, durationMs: 600_000, pages: 2 })) {
+    last = event;
+    if (event.type !== "progress") continue;
+    const { epochCount, doneShare } = event.progress;
+    if (given === (doneShare === undefined ? 0 : 1) && epochCount > 20) {
+      given++;
+      await client.endTrace("web");
+    }
+  }
+  assert.equal(given, 2);
+  assert.match(JSON.stringify(last), /CANCELLED/);
+  assert.deepEqual(
+    (await readdir(folder)).filter((name) => name.startsWith("web.gtrace")),
+    [],
+  );
+  assert.deepEqual(await readdir(join(folder, "run/recordings")), []);
   await ticks(client, 2);
   assert.deepEqual(await settings(set), before);
 });

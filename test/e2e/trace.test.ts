@@ -9,10 +9,11 @@ import { GodwitError } from "../../src/base/index.ts";
 import { sleep, systemClock } from "../../src/io/index.ts";
 import type { LaunchedVm } from "../../src/qemu/launch/index.ts";
 import { GuestMemory } from "../../src/qemu/memory/index.ts";
-import { QmpClient } from "../../src/qemu/qmp/index.ts";
+import { type MigrationSettings, QmpClient } from "../../src/qemu/qmp/index.ts";
 import {
   type FromTraceWorker,
   readTrace,
+  RecordedQemu,
   readTraceFrames,
   readTraceHeader,
   type RecordOptions,
@@ -226,6 +227,7 @@ test("a recorder that is killed leaves a running VM [SIGKILL in the base, and be
 }, async () => {
   await using harness = await Harness.create();
   const vm = await harness.guest({ name: "killed", memory: "128M", words });
+  const before = await migrationSettings(vm);
   for (const phase of ["base", "recording"]) {
     const { clock: _, ...job } = await options(harness, vm, {
       path: join(harness.directory, `${phase}.gtrace`),
@@ -236,7 +238,9 @@ test("a recorder that is killed leaves a running VM [SIGKILL in the base, and be
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     const gone = new Promise((resolve) => child.on("close", resolve));
+    let settings: MigrationSettings | undefined;
     child.on("message", (message: FromTraceWorker) => {
+      if (message.type === "settings") ({ settings } = message);
       if (message.type === "progress" && message.progress.phase === phase) child.kill("SIGKILL");
     });
     child.send({ type: "start", job });
@@ -249,12 +253,28 @@ test("a recorder that is killed leaves a running VM [SIGKILL in the base, and be
     assert.equal((await qmp.execute("query-migrate")).status, "failed");
     assert.equal(await runState(vm), "running");
     await harness.ticks(vm, 3);
+    assert.notDeepEqual(await migrationSettings(vm), before);
+    // As the next daemon does, and once more, when there is nothing to be done.
+    assert.ok(settings !== undefined);
+    if (phase === "base") {
+      assert.equal(await new RecordedQemu(qmp, systemClock).putBack(settings), true);
+      assert.deepEqual(await migrationSettings(vm), before);
+      assert.equal(await new RecordedQemu(qmp, systemClock).putBack(settings), false);
+    }
   }
-  // What the dead left in QEMU is no hindrance.
-  const summary = await recordTrace(await options(harness, vm, { durationMs: 300 }));
+  // In the base it may have died before there was a file.
+  assert.match((await unfinished(harness)).join(), /recording\.gtrace\.\d+-\d+\.part/);
+  // What the dead left in QEMU is no hindrance, and their files go when one of that name is recorded again.
+  const path = join(harness.directory, "recording.gtrace");
+  const summary = await recordTrace(await options(harness, vm, { path, durationMs: 300 }));
   assert.equal(summary.ended, "duration");
+  assert.doesNotMatch((await unfinished(harness)).join(), /recording/);
   await harness.ticks(vm, 3);
 });
+
+async function unfinished(harness: Harness): Promise<string[]> {
+  return (await readdir(harness.directory)).filter((name) => /\.\d+-\d+\.part$/.test(name));
+}
 
 function hasCode(code: string): (error: unknown) => boolean {
   return (error) => {

@@ -5,6 +5,7 @@ import type { FuzzTarget } from "./engine.ts";
 import { frameTarget, mendedFrameTarget } from "./frames.ts";
 import { fuzzQmp, qmpCorpus } from "./qmp.ts";
 import { recordsTarget, returnPathTarget, streamTarget } from "./stream.ts";
+import { traceTarget } from "./traces.ts";
 
 export const targets: readonly FuzzTarget[] = [
   streamTarget,
@@ -16,6 +17,7 @@ export const targets: readonly FuzzTarget[] = [
   agentBodyTarget,
   codecTarget,
   streamsTarget,
+  traceTarget,
   {
     name: "qmp",
     corpus: () => qmpCorpus.map((line) => new TextEncoder().encode(line)),

@@ -318,6 +318,10 @@ export const traceProgress = z.looseObject({
   dirtyPageCount: z.number().meta({ description: "Of the last epoch." }),
   rawBytes: z.number(),
   fileBytes: z.number(),
+  doneShare: z
+    .number()
+    .optional()
+    .meta({ description: "While the recording is made smaller: 0 to 1." }),
 });
 
 export const traceSummary = z.looseObject({

@@ -4,53 +4,40 @@
  */
 import { GodwitError } from "../../base/index.ts";
 import { type Clock, sleep } from "../../io/index.ts";
-import type {
-  MigrationCapability,
-  MigrationInfo,
-  QmpClient,
-  RunState,
+import {
+  foreignCapabilities,
+  isMigrationOver,
+  iteratingLimits,
+  iteratingSettings,
+  type MigrationCapability,
+  type MigrationCapabilityStatus,
+  type MigrationInfo,
+  type QmpClient,
+  readMigrationSettings,
+  type RunState,
+  setMigrationCapabilities,
+  setMigrationParameters,
 } from "../../qemu/qmp/index.ts";
 
 /** Capabilities that godwit needs on. */
 const wanted: readonly MigrationCapability[] = ["events", "return-path"];
-/** Capabilities that change the stream into something godwit does not carry. */
-const unwanted: readonly MigrationCapability[] = [
-  "xbzrle",
-  "rdma-pin-all",
-  "auto-converge",
-  "postcopy-ram",
-  "x-colo",
-  "pause-before-switchover",
-  "multifd",
-  "dirty-bitmaps",
-  "x-ignore-shared",
-  "background-snapshot",
-  "mapped-ram",
-  // Only for a migration that asks for it: `gate`.
-  "switchover-ack",
-];
+/** `switchover-ack` is only for a migration that asks for it: `gate`. */
+const unwanted: readonly MigrationCapability[] = [...foreignCapabilities, "switchover-ack"];
 
-/**
- * Keeps QEMU iterating: it completes by itself only when a pass leaves nothing dirty. 0 would not do: it makes QEMU complete
- * after the first pass, whatever is left.
- */
-const iterateDowntimeMs = 1;
-/**
- * Bytes a second. Together with the limit above QEMU's threshold is 4 bytes. It must not be 0: QEMU looks for newly dirtied
- * pages only when what it knows to be left is *below* the threshold, and with 0 it would complete after its first pass.
- */
-const iterateBandwidth = 4_000;
+const iterateDowntimeMs = iteratingLimits["downtime-limit"];
+/** Bytes a second. */
+const iterateBandwidth = iteratingLimits["avail-switchover-bandwidth"];
 /** QEMU's own maximum, 2000 s: whatever is left "fits", so QEMU completes at once. */
 const forceDowntimeMs = 2_000_000;
 /** Bytes a second; 8.2 and newer judge by it instead of by what the socket seems to take. */
 const forceBandwidth = 2 ** 40;
 
-type Parameters = Record<string, unknown>;
+type Parameters = Readonly<Record<string, unknown>>;
 
 export class SourceQemu {
   readonly qmp: QmpClient;
   readonly #clock: Clock;
-  #capabilities: { capability: MigrationCapability; state: boolean }[] = [];
+  #capabilities: MigrationCapabilityStatus[] = [];
   #parameters: Parameters = {};
   #hasSwitchoverBandwidth = false;
   #armedBytes = 0;
@@ -69,9 +56,11 @@ export class SourceQemu {
   /** Fails with CONFLICT when a migration is under way or the VM is in a state that cannot be migrated. */
   async check(): Promise<void> {
     const migration = await this.qmp.execute("query-migrate");
-    const busy = migration.status ?? "none";
-    if (!["none", "completed", "failed", "cancelled"].includes(busy)) {
-      throw new GodwitError("CONFLICT", `this QEMU is already migrating (state ${busy})`);
+    if (!isMigrationOver(migration)) {
+      throw new GodwitError(
+        "CONFLICT",
+        `this QEMU is already migrating (state ${migration.status})`,
+      );
     }
     const blocked = migration["blocked-reasons"];
     if (blocked !== undefined && blocked.length > 0) {
@@ -88,34 +77,14 @@ export class SourceQemu {
   }
 
   async configure(): Promise<void> {
-    const known = await this.qmp.execute("query-migrate-capabilities");
-    const change = known.filter(
-      (is) =>
-        (wanted.includes(is.capability) && !is.state) ||
-        (unwanted.includes(is.capability) && is.state),
-    );
-    const missing = wanted.filter((name) => !known.some((is) => is.capability === name));
-    if (missing.length > 0) {
-      throw new GodwitError(
-        "QEMU_UNSUPPORTED",
-        `this QEMU lacks the capability ${missing.join(", ")}`,
-      );
-    }
-    const parameters = (await this.qmp.execute("query-migrate-parameters")) as Parameters;
+    const before = await readMigrationSettings(this.qmp, { on: wanted, off: unwanted });
+    const { capabilities, parameters } = iteratingSettings(before);
     this.#hasSwitchoverBandwidth = "avail-switchover-bandwidth" in parameters;
-    for (const name of ["downtime-limit", "max-bandwidth", "avail-switchover-bandwidth"]) {
-      if (name in parameters) this.#parameters[name] = parameters[name];
-    }
-    await this.#setCapabilities(
-      change.map(({ capability, state }) => ({ capability, state: !state })),
-    );
-    this.#capabilities = change.map(({ capability, state }) => ({ capability, state }));
+    this.#parameters = before.parameters;
+    await setMigrationCapabilities(this.qmp, capabilities);
+    this.#capabilities = [...before.capabilities];
     // Bandwidth is kept by godwit, which knows what is really sent.
-    await this.#setParameters({
-      "downtime-limit": iterateDowntimeMs,
-      "max-bandwidth": 0,
-      ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": iterateBandwidth } : {}),
-    });
+    await setMigrationParameters(this.qmp, parameters);
   }
 
   async migrateTo(path: string): Promise<void> {
@@ -130,7 +99,7 @@ export class SourceQemu {
   async arm(restBytes: number): Promise<void> {
     if (this.#restored || !this.#hasSwitchoverBandwidth || restBytes === this.#armedBytes) return;
     this.#armedBytes = restBytes;
-    await this.#setParameters({
+    await setMigrationParameters(this.qmp, {
       "downtime-limit": restBytes > 0 ? 1000 : iterateDowntimeMs,
       "avail-switchover-bandwidth": restBytes > 0 ? restBytes : iterateBandwidth,
     });
@@ -145,7 +114,7 @@ export class SourceQemu {
     const known = await this.qmp.execute("query-migrate-capabilities");
     const is = known.find((one) => one.capability === capability);
     if (is === undefined) return false;
-    await this.#setCapabilities([{ capability, state: true }]);
+    await setMigrationCapabilities(this.qmp, [{ capability, state: true }]);
     this.#capabilities.push({ capability, state: false });
     return true;
   }
@@ -154,7 +123,7 @@ export class SourceQemu {
   async iterate(): Promise<void> {
     if (this.#restored) return;
     this.#armedBytes = 0;
-    await this.#setParameters({
+    await setMigrationParameters(this.qmp, {
       "downtime-limit": iterateDowntimeMs,
       ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": iterateBandwidth } : {}),
     });
@@ -163,7 +132,7 @@ export class SourceQemu {
   /** QEMU completes within about 100 ms (its interval of judging), however much is left. */
   async forceSwitchover(): Promise<void> {
     if (this.#restored) return;
-    await this.#setParameters({
+    await setMigrationParameters(this.qmp, {
       "downtime-limit": forceDowntimeMs,
       ...(this.#hasSwitchoverBandwidth ? { "avail-switchover-bandwidth": forceBandwidth } : {}),
     });
@@ -179,12 +148,12 @@ export class SourceQemu {
    */
   async ensureResumed(): Promise<void> {
     for (let attempt = 0; ; attempt++) {
-      const status = (await this.query()).status ?? "none";
+      const migration = await this.query();
       const { status: runState, running } = await this.qmp.execute("query-status");
-      const idle = ["none", "completed", "failed", "cancelled"].includes(status);
+      const idle = isMigrationOver(migration);
       if (idle && running === this.wasRunning) return await this.restore();
       // It has let go: whoever has the other copy may run it.
-      if (status === "completed" && runState === "postmigrate" && this.#began) {
+      if (migration.status === "completed" && runState === "postmigrate" && this.#began) {
         throw new GodwitError("CONFLICT", "the source QEMU has completed the migration");
       }
       if (idle && this.wasRunning && resumable.includes(runState)) await this.qmp.execute("cont");
@@ -196,22 +165,10 @@ export class SourceQemu {
   /** Puts back what `configure` changed; a second time it does nothing. */
   async restore(): Promise<void> {
     this.#restored = true;
-    await this.#setParameters(this.#parameters);
-    await this.#setCapabilities(this.#capabilities);
+    await setMigrationParameters(this.qmp, this.#parameters);
+    await setMigrationCapabilities(this.qmp, this.#capabilities);
     this.#parameters = {};
     this.#capabilities = [];
-  }
-
-  async #setCapabilities(
-    capabilities: readonly { capability: MigrationCapability; state: boolean }[],
-  ): Promise<void> {
-    if (capabilities.length === 0) return;
-    await this.qmp.executeAny("migrate-set-capabilities", { capabilities });
-  }
-
-  async #setParameters(parameters: Parameters): Promise<void> {
-    if (Object.keys(parameters).length === 0) return;
-    await this.qmp.executeAny("migrate-set-parameters", parameters);
   }
 }
 

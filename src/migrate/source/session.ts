@@ -7,7 +7,6 @@ import { hostname } from "node:os";
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fromErrorRecord, GodwitError, Prng, toErrorRecord } from "../../base/index.ts";
-import { createEncoder } from "../../codec/index.ts";
 import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
@@ -24,6 +23,7 @@ import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
 import { type DestinationMessage, FrameType, parseDestinationMessage } from "../wire/index.ts";
 import { Assistance } from "./assistance.ts";
 import { AssistedRounds } from "./assisted-rounds.ts";
+import { encoderFor } from "./encoder.ts";
 import {
   initialSourceState,
   type SourceEffect,
@@ -121,11 +121,7 @@ export class SourceSession {
       clock,
       channel: this.#channel,
       skip: options.dropShare > 0 ? this.#skip : undefined,
-      encoder: createEncoder(options.compress, {
-        level: options.compressLevel,
-        memoryBytes: options.compressMemoryBytes,
-        clock,
-      }),
+      encoder: encoderFor(options, clock, say),
       bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
       readPages: (block, page, targets) => this.#memory?.readPagesNow(block, page, targets),
       events: {

@@ -14,6 +14,17 @@ export {
   type QmpEvents,
   type QmpMessage,
 } from "./messages.ts";
+export {
+  applyMigrationSettings,
+  foreignCapabilities,
+  isMigrationOver,
+  iteratingLimits,
+  iteratingSettings,
+  type MigrationSettings,
+  readMigrationSettings,
+  setMigrationCapabilities,
+  setMigrationParameters,
+} from "./migration-settings.ts";
 export type {
   BlockInfo,
   CpuInfo,
