@@ -115,7 +115,9 @@ export class SourceQemu {
     const is = known.find((one) => one.capability === capability);
     if (is === undefined) return false;
     await setMigrationCapabilities(this.qmp, [{ capability, state: true }]);
-    this.#capabilities.push({ capability, state: false });
+    // When it was on before, `configure` turned it off and knows.
+    const isKnown = this.#capabilities.some((one) => one.capability === capability);
+    if (!isKnown) this.#capabilities.push({ capability, state: false });
     return true;
   }
 
