@@ -35,6 +35,8 @@ const none: BatchEncoder & BatchDecoder = {
 
 interface EncoderOptions extends CodecOptions {
   readonly clock?: Clock | undefined;
+  /** Time in which this thread had nothing to do, since whenever; by default as the event loop knows it. */
+  readonly idleMs?: (() => number) | undefined;
 }
 
 /** A new encoder, with no memory of earlier batches. Throws CONFIG_INVALID when the options do not fit the codec. */
@@ -61,44 +63,37 @@ export function createEncoder(codec: CodecChoice, options: EncoderOptions = {}):
         ...(level === undefined ? {} : { level }),
       });
     case "auto":
-      return createAuto(memoryBytes, options.clock ?? systemClock);
+      return createAuto(memoryBytes, options);
     default:
       return unreachable(codec);
   }
 }
 
-/** Without memory for a history: only what needs none. */
-function createAuto(memoryBytes: number, clock: Clock): BatchEncoder {
-  const candidates: Candidate[] = [
-    { name: "none", hasHistory: false, isFree: true, use: () => none },
-    { ...candidate("lz4"), use: once(() => new StatelessEncoder(lz4Compressor)) },
-    { ...candidate("zstd"), use: once(() => new StatelessEncoder(zstdCompressor())) },
-  ];
-  if (memoryBytes >= codecMemoryBytesMin) candidates.push(...hybrids(memoryBytes));
-  return new AutoEncoder(candidates, "lz4", clock);
-}
-
-/** Both write the same history, which the other side has only once. */
-function hybrids(memoryBytes: number): Candidate[] {
-  const encoder = once(() => new StreamsEncoder({ method: "hybrid", memoryBytes }));
-  return (["lz4", "zstd"] as const).map((pack) => ({
-    ...candidate(`hybrid-${pack}`),
-    hasHistory: true,
+/**
+ * A ladder of packs on one encoder, so that all of them write one history. Levels of zstd between and above these gain less
+ * than 2 % each. Without memory for a history: the same without one.
+ */
+function createAuto(memoryBytes: number, options: EncoderOptions): BatchEncoder {
+  const hasHistory = memoryBytes >= codecMemoryBytesMin;
+  let streams: StreamsEncoder | undefined;
+  const make = (): StreamsEncoder =>
+    new StreamsEncoder(hasHistory ? { method: "hybrid", memoryBytes } : { method: "zero" });
+  const candidate = (pack: "lz4" | "zstd", level: number): Candidate => ({
+    name: `${hasHistory ? "hybrid-" : ""}${pack}${pack === "zstd" ? `-${level}` : ""}`,
     use() {
-      const streams = encoder();
-      streams.usePack(pack);
+      streams ??= make();
+      streams.usePack(pack, level);
       return streams;
     },
-  }));
-}
-
-function candidate(name: string) {
-  return { name, hasHistory: false, isFree: false };
-}
-
-function once<T>(make: () => T): () => T {
-  let made: T | undefined;
-  return () => (made ??= make());
+    bodyBytes: () => streams?.bytesWith(pack, level) ?? 0,
+  });
+  const candidates: readonly Candidate[] = [
+    { name: "none", use: () => none, bodyBytes: () => 0 },
+    candidate("lz4", 0),
+    ...[1, 3, 6].map((level) => candidate("zstd", level)),
+  ];
+  const { clock = systemClock, idleMs = () => performance.eventLoopUtilization().idle } = options;
+  return new AutoEncoder(candidates, (candidates[1] as Candidate).name, clock, idleMs);
 }
 
 /** As much as may be in flight between two godwits; one batch more may be decoded when it is reached. */

@@ -15,7 +15,7 @@ export interface PageBatch {
 export const batchBytesMax = 512 << 10;
 
 /** How much longer than its records a body may be that is of use for later batches. */
-export const bodyGrowthBytesMax = 136;
+export const bodyGrowthBytesMax = 1 << 10;
 
 /** Records in one piece of memory that stays unchanged until what `hold` answers is called. */
 export interface RecordRange {

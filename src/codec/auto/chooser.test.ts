@@ -1,204 +1,216 @@
-/**
- * Whole migrations in simulated time: a source, one thread that encodes, a link with a queue. What `auto` carries is compared
- * with every fixed choice under the same conditions.
- */
+/** Whole migrations in simulated time, of memory that is made up: what `auto` takes is compared with every fixed choice. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { migrate, type Outcome, ThreadTime, type World } from "../../../test/sim/auto-migration.ts";
 import { Prng } from "../../base/index.ts";
-import { Chooser, type Method } from "./chooser.ts";
+import type { BatchEncoder, PageBatch } from "../index.ts";
+import { Chooser } from "./chooser.ts";
+import { AutoEncoder, type Candidate } from "./encoder.ts";
 
 const batchBytes = 256 << 10;
-const queueMs = 40;
+const MiB = 2 ** 20;
 
-interface Behaviour extends Method {
-  /** MB of records per second that one thread encodes. */
-  readonly cpuRate: number;
-  readonly ratio: (rawBytes: number) => number;
+/** Of memory: what lz4 makes of it, and how much of it a history leaves for a pack. */
+interface Batch extends PageBatch {
+  readonly lz4Ratio: number;
+  readonly leftShare: number;
 }
 
-interface World {
-  /** MB/s of bodies, at that time. */
-  readonly link: (nowMs: number) => number;
-  /** MB/s of records. */
-  readonly source: number;
-  readonly totalBytes: number;
+interface Pack {
+  readonly name: string;
+  /** How many times as much as lz4 it saves, and the time it takes. */
+  readonly gain: number;
+  readonly msPerMb: number;
 }
 
-function method(name: string, cpuRate: number, ratio: number, laterRatio = ratio): Behaviour {
-  return {
-    name,
-    cpuRate,
-    hasHistory: laterRatio !== ratio,
-    isFree: name === "none",
-    // After 256 MiB everything is known.
-    ratio: (rawBytes) => (rawBytes < 256 << 20 ? ratio : laterRatio),
-  };
-}
-
-const memory: readonly Behaviour[] = [
-  method("none", Number.POSITIVE_INFINITY, 1),
-  method("lz4", 420, 2.6),
-  method("zstd", 500, 4.1),
-  method("hybrid-lz4", 900, 2.5, 14),
-  method("hybrid-zstd", 560, 4, 22),
+const packs: readonly Pack[] = [
+  { name: "lz4", gain: 1, msPerMb: 1 },
+  { name: "zstd-1", gain: 1.4, msPerMb: 1.9 },
+  // Levels do not gain evenly.
+  { name: "zstd-3", gain: 1.405, msPerMb: 2.8 },
+  { name: "zstd-6", gain: 1.5, msPerMb: 6.5 },
 ];
+const pagesMsPerMb = 0.6;
 
-interface Run {
-  readonly ms: number;
-  readonly sentBytes: number;
-  readonly rawBytesBy: ReadonlyMap<string, number>;
-  readonly switchCount: number;
-}
-
-/** `pick` undefined: the chooser's choice. */
-function simulate(world: World, methods: readonly Behaviour[], pick?: string, seed = 1): Run {
+/** Memory comes in stretches that have nothing to do with each other; later rounds change little. */
+function memory(mebibytes: number, { seed = 1, compresses = true } = {}): Batch[] {
   const prng = new Prng(seed);
-  const chooser = new Chooser(methods, 1, 0);
-  const rawBytesBy = new Map<string, number>();
-  let [nowMs, raw, sent, queued, arrived] = [0, 0, 0, 0, 0];
-  let [linkAtMs, linkEveryMs, waitingMs] = [0, 10, 0];
-  const pass = (ms: number): void => {
-    const moved = Math.min(queued, world.link(nowMs) * 1000 * ms);
-    nowMs += ms;
-    queued -= moved;
-    arrived += moved;
-    if (nowMs - linkAtMs < linkEveryMs) return;
-    chooser.link(arrived / (nowMs - linkAtMs), waitingMs / (nowMs - linkAtMs), nowMs);
-    linkAtMs = nowMs;
-    linkEveryMs = Math.min(100, linkEveryMs * 2);
-    waitingMs = 0;
-    arrived = 0;
-  };
-  let sourceMs = 0;
-  while (raw < world.totalBytes) {
-    const index =
-      pick === undefined ? chooser.next(nowMs) : methods.findIndex(({ name }) => name === pick);
-    const { name, cpuRate, ratio } = methods[index] as Behaviour;
-    const noise = 0.8 + 0.4 * prng.fraction();
-    const body = name === "none" ? batchBytes : batchBytes / Math.max(1, ratio(raw) * noise);
-    // Now and then this thread has to wait for its turn, or for a collection of garbage; the first batches are slow.
-    const count = rawBytesBy.get(name) ?? 0;
-    const delay = (prng.chance(0.01) ? 10 : 1) * (count < 2 * batchBytes ? 4 : 1);
-    const encodeMs = (batchBytes / cpuRate / 1000) * delay * (0.9 + 0.2 * prng.fraction());
-    // The source works beside this thread, a few batches ahead at most.
-    sourceMs = Math.max(sourceMs, nowMs - 5) + batchBytes / world.source / 1000;
-    if (sourceMs > nowMs) pass(sourceMs - nowMs);
-    pass(encodeMs + batchBytes / 4e6 + body / 3e6);
-    chooser.encoded(index, batchBytes, body, encodeMs, nowMs);
-    raw += batchBytes;
-    sent += body;
-    queued += body;
-    rawBytesBy.set(name, (rawBytesBy.get(name) ?? 0) + batchBytes);
-    while (queued > Math.max(512 << 10, world.link(nowMs) * 1000 * queueMs)) {
-      pass(1);
-      waitingMs++;
+  const batches: Batch[] = [];
+  const count = (mebibytes * MiB) / batchBytes;
+  while (batches.length < count) {
+    const lz4Ratio = compresses ? [1, 1.5, 2.2, 2.6, 3, 9][prng.integer(0, 5)] : 1;
+    const leftShare = compresses && batches.length > count * 0.6 ? 0.02 + 0.2 * prng.fraction() : 1;
+    for (let left = prng.integer(4, 60); left > 0; left--) {
+      const noise = compresses ? 0.85 + 0.3 * prng.fraction() : 1;
+      batches.push({
+        block: 0,
+        pieces: [],
+        bytes: batchBytes,
+        pageCount: 63,
+        zeroCount: 0,
+        leftShare,
+        lz4Ratio: Math.max(1, (lz4Ratio ?? 1) * noise),
+      });
     }
   }
-  pass(queued / world.link(nowMs) / 1000);
-  return { ms: nowMs, sentBytes: sent, rawBytesBy, switchCount: chooser.switchCount };
+  return batches.slice(0, count);
 }
 
-const links = { "100 Mbit/s": 11.7, "1 Gbit/s": 117, "10 Gbit/s": 1170 } as const;
-const GiB = 2 ** 30;
+function candidatesIn(time: ThreadTime, seed = 1): Candidate[] {
+  const prng = new Prng(seed);
+  let last: Batch | undefined;
+  const take = (ms: number): void => {
+    // Now and then this thread has to wait for its turn, or for a collection of garbage.
+    time.ms += ms * (0.85 + 0.3 * prng.fraction()) * (prng.chance(0.01) ? 8 : 1);
+  };
+  const bodyBytes = ({ gain, msPerMb }: Pack): number => {
+    const { bytes, leftShare, lz4Ratio } = last as Batch;
+    take((bytes * leftShare * msPerMb) / 1e6);
+    return (bytes * leftShare) / (lz4Ratio < 1.1 ? 1 : lz4Ratio * gain);
+  };
+  const candidate = (name: string, encode: (batch: Batch) => number, tried: () => number) => {
+    const encoder: BatchEncoder = {
+      id: 0,
+      name,
+      memoryBytes: 0,
+      reset: () => {},
+      encode: (batch) => [{ length: encode(batch as Batch) } as Uint8Array],
+    };
+    return { name, use: () => encoder, bodyBytes: tried };
+  };
+  const hybrid = (pack: Pack): Candidate => {
+    const encode = (batch: Batch): number => {
+      last = batch;
+      take((batch.bytes * pagesMsPerMb) / 1e6);
+      return bodyBytes(pack);
+    };
+    return candidate(pack.name, encode, () => bodyBytes(pack));
+  };
+  return [
+    candidate(
+      "none",
+      ({ bytes }) => bytes,
+      () => 0,
+    ),
+    ...packs.map(hybrid),
+  ];
+}
 
-for (const [name, rate] of Object.entries(links)) {
-  for (const source of [300, 900, 2000]) {
-    test(`auto is as fast as the best fixed choice, or nearly [${name}, source ${source} MB/s]`, () => {
-      for (const totalBytes of [GiB / 2, 2 * GiB]) {
-        const world = { link: () => rate, source, totalBytes };
-        const fixed = memory.map((one) => simulate(world, memory, one.name).ms);
-        const auto = simulate(world, memory);
-        const allowed = totalBytes > GiB ? 1.03 : 1.06;
-        const best = Math.min(...fixed);
-        assert.ok(auto.ms <= best * allowed, `${totalBytes}: auto ${auto.ms}, best ${best}`);
+interface Run extends Outcome {
+  readonly shareOf: (name: string) => number;
+}
+
+function runAuto(batches: readonly Batch[], world: World, seed = 1): Run {
+  const time = new ThreadTime();
+  const auto = new AutoEncoder(candidatesIn(time, seed), "lz4", time, () => time.idleMs);
+  const outcome = migrate(batches, auto, time, world);
+  const shareOf = (name: string): number =>
+    (auto.usage().find((one) => one.name === name)?.batchCount ?? 0) / batches.length;
+  return { ...outcome, shareOf };
+}
+
+function runFixed(batches: readonly Batch[], world: World): readonly Outcome[] {
+  return ["none", ...packs.map(({ name }) => name)].map((_, index) => {
+    const time = new ThreadTime();
+    return migrate(batches, (candidatesIn(time)[index] as Candidate).use(), time, world);
+  });
+}
+
+const links = { "100 Mbit/s": 12e3, "200 Mbit/s": 24e3, "1 Gbit/s": 120e3, "10 Gbit/s": 1200e3 };
+
+function worldOf(link: number | ((nowMs: number) => number), source = 1500): World {
+  const at = typeof link === "number" ? () => link : link;
+  return { link: at, source: source * 1000, readyBytes: 512 << 10 };
+}
+
+for (const [name, link] of Object.entries(links)) {
+  test(`auto is as fast as the best fixed choice, or nearly [${name}]`, () => {
+    for (const source of [150, 400, 1500]) {
+      for (const seed of [1, 2, 3]) {
+        const batches = memory(1024, { seed });
+        const best = Math.min(...runFixed(batches, worldOf(link, source)).map(({ ms }) => ms));
+        const { ms } = runAuto(batches, worldOf(link, source), seed);
+        assert.ok(ms <= best * 1.05, `source ${source}, seed ${seed}: auto ${ms}, best ${best}`);
       }
-    });
-  }
+    }
+  });
 }
+
+test("on a slow link lz4 is left after what was in flight, and not come back to", () => {
+  const { shareOf } = runAuto(memory(512), worldOf(24e3));
+  assert.ok(shareOf("lz4") < 0.08, `lz4 for ${shareOf("lz4")}`);
+  assert.ok(shareOf("none") === 0);
+});
+
+test("a level that gains nothing does not hide the next one", () => {
+  const { shareOf } = runAuto(memory(512), worldOf(12e3));
+  assert.ok(shareOf("zstd-6") > 0.5, `zstd-6 for ${shareOf("zstd-6")}`);
+});
 
 test("on a fast link nothing is compressed, and none is hardly faster than auto", () => {
-  const world = { link: () => 1170, source: 2000, totalBytes: 4 * GiB };
-  const none = simulate(world, memory, "none");
-  const auto = simulate(world, memory);
-  assert.ok(auto.ms <= none.ms * 1.02, `auto ${auto.ms}, none ${none.ms}`);
-  assert.ok((auto.rawBytesBy.get("none") ?? 0) > 0.97 * world.totalBytes);
+  const batches = memory(1024);
+  const [none] = runFixed(batches, worldOf(1200e3));
+  const { ms, shareOf } = runAuto(batches, worldOf(1200e3));
+  assert.ok(none !== undefined && ms <= none.ms * 1.02, `auto ${ms}, none ${none?.ms}`);
+  assert.ok(shareOf("none") > 0.95);
 });
 
 test("where the source is slow, what thread and link have room for saves bytes", () => {
-  const world = { link: () => 1170, source: 200, totalBytes: 2 * GiB };
-  const none = simulate(world, memory, "none");
-  const auto = simulate(world, memory);
-  assert.ok(auto.ms <= none.ms * 1.02, `auto ${auto.ms}, none ${none.ms}`);
-  assert.ok(auto.sentBytes < none.sentBytes / 4, `${auto.sentBytes} of ${none.sentBytes}`);
+  const batches = memory(1024);
+  const [none] = runFixed(batches, worldOf(1200e3, 150));
+  const { ms, sentBytes } = runAuto(batches, worldOf(1200e3, 150));
+  assert.ok(none !== undefined && ms <= none.ms * 1.02, `auto ${ms}, none ${none?.ms}`);
+  assert.ok(sentBytes < none.sentBytes / 3, `${sentBytes} of ${none.sentBytes}`);
 });
 
 test("a link that becomes faster, or slower, is noticed", () => {
-  for (const [before, after] of [
-    [11.7, 117],
-    [117, 1170],
-    [1170, 11.7],
-    [117, 30],
+  const batches = memory(2048);
+  for (const [before, after, atMs] of [
+    [12e3, 120e3, 5000],
+    [120e3, 1200e3, 1000],
+    [1200e3, 12e3, 400],
+    [120e3, 30e3, 1000],
   ] as const) {
-    const half = simulate({ link: () => before, source: 2000, totalBytes: GiB }, memory).ms;
-    const link = (nowMs: number): number => (nowMs < half ? before : after);
-    const world = { link, source: 2000, totalBytes: 3 * GiB };
-    const fixed = memory.map((one) => simulate(world, memory, one.name).ms);
-    const auto = simulate(world, memory);
-    const best = Math.min(...fixed);
-    assert.ok(auto.ms <= best * 1.25, `${before} to ${after}: auto ${auto.ms}, best ${best}`);
+    const changing = worldOf((nowMs) => (nowMs < atMs ? before : after));
+    const best = Math.min(...runFixed(batches, changing).map(({ ms }) => ms));
+    const { ms } = runAuto(batches, changing);
+    assert.ok(ms <= best * 1.05, `${before} to ${after}: auto ${ms}, best ${best}`);
   }
 });
 
-test("memory that does not compress costs little [slow codecs, fast and slow link]", () => {
-  const noise = memory.map(({ name }) =>
-    method(name, name === "none" ? Number.POSITIVE_INFINITY : 1500, 1),
-  );
-  for (const rate of [11.7, 117, 1170]) {
-    const world = { link: () => rate, source: 2000, totalBytes: GiB };
-    const none = simulate(world, noise, "none");
-    const auto = simulate(world, noise);
-    assert.ok(auto.ms <= none.ms * 1.02, `${rate} MB/s: auto ${auto.ms}, none ${none.ms}`);
+test("memory that does not compress costs little [any link]", () => {
+  const batches = memory(512, { compresses: false });
+  for (const link of Object.values(links)) {
+    const none = runFixed(batches, worldOf(link))[0] as Outcome;
+    const { ms } = runAuto(batches, worldOf(link));
+    assert.ok(ms <= none.ms * 1.02, `${link}: auto ${ms}, none ${none.ms}`);
   }
-});
-
-test("noise in the figures does not make it change again and again", () => {
-  for (const seed of [1, 2, 3, 4, 5]) {
-    for (const rate of Object.values(links)) {
-      const world = { link: () => rate, source: 2000, totalBytes: 2 * GiB };
-      const { switchCount, ms } = simulate(world, memory, undefined, seed);
-      assert.ok(switchCount <= 8 + ms / 4000, `${switchCount} changes in ${ms} ms at ${rate}`);
-    }
-  }
-});
-
-test("without methods that keep a history it chooses among the rest", () => {
-  const methods = memory.slice(0, 3);
-  const world = { link: () => 11.7, source: 900, totalBytes: GiB / 2 };
-  const best = Math.min(...methods.map((one) => simulate(world, methods, one.name).ms));
-  const auto = simulate(world, methods);
-  assert.ok(auto.ms <= best * 1.05, `auto ${auto.ms}, best ${best}`);
 });
 
 test("once settled nothing is tried, but a link that fails is still answered", () => {
-  const chooser = new Chooser(memory, 1, 0);
+  const chooser = new Chooser(5, 1, 0);
   let nowMs = 0;
-  const send = (count: number, linkBytesPerMs: number, waitingShare: number): Set<string> => {
-    const used = new Set<string>();
+  const send = (count: number, link: number): number => {
+    let trialCount = 0;
     for (let i = 0; i < count; i++) {
-      const index = chooser.next(nowMs);
-      const { name, ratio } = memory[index] as Behaviour;
-      used.add(name);
-      nowMs += 10;
-      chooser.encoded(index, batchBytes, batchBytes / ratio(0), 1, nowMs);
-      if (i % 10 === 9) chooser.link(linkBytesPerMs, waitingShare, nowMs);
+      nowMs += 2;
+      const { method, trials } = chooser.next(nowMs);
+      trialCount += trials.length;
+      const outcome = (index: number) => ({ bodyBytes: batchBytes / (1 + index), ms: index / 4 });
+      const tried = trials.map((index) => ({ method: index, ...outcome(index) }));
+      chooser.encoded(method, batchBytes, outcome(method), tried, nowMs);
+      chooser.link({ bytesPerMs: link, waitingShare: 0.9, idleShare: 0.9 }, nowMs);
     }
-    return used;
+    return trialCount;
   };
-  send(1000, 400_000, 0.9);
-  assert.ok(send(3000, 400_000, 0.9).size > 1, "tried now and then");
+  assert.ok(send(200, 30e3) > 0, "tried now and then");
+  assert.equal(chooser.current, 4);
+  send(300, 300e3);
+  const settled = chooser.current;
+  assert.ok(settled < 4);
   chooser.settle();
-  const settled = send(3000, 400_000, 0.9);
-  assert.equal(settled.size, 1);
-  send(200, 5_000, 0.9);
-  assert.notEqual(memory[chooser.current]?.name, [...settled][0]);
+  assert.equal(send(100, 300e3), 0);
+  assert.equal(chooser.current, settled);
+  send(100, 30e3);
+  assert.ok(chooser.current > settled);
 });

@@ -1,61 +1,72 @@
 /**
- * What a method would carry: the least of what this thread encodes, what the link takes at the method's ratio, and what the
- * source delivers. Pure. All rates are bytes of records per ms.
+ * Which of two neighbours carries more: the least of what this thread encodes, what the link takes at the method's ratio, and
+ * what the source delivers. Pure. All rates are bytes of records per ms.
  */
+import type { Step } from "./estimate.ts";
 
-/** Records come in through one socket and bodies leave through another: measured without a codec, in this process. */
-const receiveMsPerByte = 1 / 4_000_000;
-const sendMsPerByte = 1 / 3_000_000;
-
-export interface Surroundings {
-  /** What the link takes of bodies; Infinity: not known. */
-  readonly linkBytesPerMs: number;
-  /** What the source delivers at most; Infinity: more than was asked of it. */
-  readonly sourceBytesPerMs: number;
-}
-
-export interface Prediction {
-  /** What this thread alone could do. */
-  readonly cpuBytesPerMs: number;
-  readonly bytesPerMs: number;
-  readonly ratio: number;
-}
-
-/** What a method does: records per byte sent, and time to encode per byte of records. */
-export interface Behaviour {
+/** Records per byte sent, and time to encode per byte of records. */
+export interface Carrying {
   readonly ratio: number;
   readonly msPerByte: number;
 }
 
-export function predict({ ratio, msPerByte }: Behaviour, around: Surroundings): Prediction {
-  const cpuBytesPerMs = 1 / (receiveMsPerByte + sendMsPerByte / ratio + msPerByte);
-  const bytesPerMs = Math.min(
-    cpuBytesPerMs,
-    around.linkBytesPerMs * ratio,
+export interface Around {
+  /** Of bodies; Infinity: not known. */
+  readonly link: { readonly bytesPerMs: number };
+  readonly sourceBytesPerMs: number;
+  readonly overheadMsPerByte: number;
+}
+
+/** Besides encoding at least so much is spent on a byte of records, until it is measured. */
+const overheadMsPerByteMin = 1 / 4_000_000;
+
+/** What counts as equally fast. */
+const speedEqual = 0.02;
+/** A core's time, that of the VM's host, is worth so much speed: a tenth of a core 0.5 %. */
+const coreWorth = 0.05;
+/** Share of the bytes that is worth a change where both are equally fast, */
+const bodyShareWorth = 0.9;
+/** if the thread is so much faster than what it has to do. */
+const roomWorth = 2;
+const roomLeast = 1.4;
+/** What saves less than this and takes more than so much of a core is given up. */
+const bodyShareWaste = 0.97;
+const coreWaste = 0.25;
+
+/** By one step of the ladder, up (1) or down (-1). */
+export function stepFrom(one: Carrying, step: Step, by: 1 | -1): Carrying {
+  return {
+    ratio: one.ratio / step.bodyShare ** by,
+    msPerByte: Math.max(0, one.msPerByte + step.msPerByte * by),
+  };
+}
+
+/** Of two neighbours: which is worth a change from the other one; "either": neither. */
+export function verdict(
+  below: Carrying,
+  above: Carrying,
+  around: Around,
+): "below" | "above" | "either" {
+  const [slow, fast] = [rateOf(below, around), rateOf(above, around)];
+  const extraCores = Math.max(0, above.msPerByte - below.msPerByte) * fast;
+  const gain = fast / slow - 1 - extraCores * coreWorth;
+  if (gain >= speedEqual) return "above";
+  if (fast / slow < 1 - speedEqual) return "below";
+  const room = threadRate(above, around) / fast;
+  const bodyShare = below.ratio / above.ratio;
+  if (bodyShare <= bodyShareWorth && room >= roomWorth) return "above";
+  const isWaste = bodyShare > bodyShareWaste && extraCores > coreWaste;
+  return isWaste || (room < roomLeast && gain < 0) ? "below" : "either";
+}
+
+function rateOf(one: Carrying, around: Around): number {
+  return Math.min(
+    threadRate(one, around),
+    around.link.bytesPerMs * one.ratio,
     around.sourceBytesPerMs,
   );
-  return { cpuBytesPerMs, bytesPerMs, ratio };
 }
 
-/** Gain in speed that is worth a change. */
-export const speedGainMin = 1.07;
-/** What counts as equally fast. */
-const speedEqual = 0.97;
-/** Share of the bytes that is worth a change where both are equally fast. */
-const bytesShareMax = 0.85;
-/** The thread must be so much faster than what it has to do, for a method that only saves bytes. */
-const cpuRoom = 1.5;
-
-/** True when `other` is worth a change from `current`. */
-export function isBetter(other: Prediction, current: Prediction): boolean {
-  if (other.bytesPerMs >= current.bytesPerMs * speedGainMin) return true;
-  return isEquallyFast(other, current) && other.ratio * bytesShareMax >= current.ratio;
-}
-
-/** True when nothing but bytes would change. */
-export function isEquallyFast(other: Prediction, current: Prediction): boolean {
-  return (
-    other.bytesPerMs >= current.bytesPerMs * speedEqual &&
-    other.cpuBytesPerMs >= current.bytesPerMs * cpuRoom
-  );
+function threadRate({ msPerByte }: Carrying, { overheadMsPerByte }: Around): number {
+  return 1 / (Math.max(overheadMsPerByteMin, overheadMsPerByte) + msPerByte);
 }

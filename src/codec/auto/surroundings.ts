@@ -1,36 +1,48 @@
 /**
- * What link and source are able to carry, guessed from what they did. Pure: time comes as an argument.
+ * What link, source and thread are able to carry, guessed from what they did. Pure: time comes as an argument.
  *
- * A link shows what it carries only while it is full. While there is room on it and time is spent on encoding, it may have
+ * A link shows what it carries only while it is full. While there is room on it and this thread is what bounds, it may have
  * become faster: that is hoped the more the longer it lasts, until a faster method is tried for that hope. A hope that was
- * wrong (the link is full at once) makes the next one grow three times as slowly.
+ * wrong (the link is full at once) makes the next one grow more slowly.
  */
 
 /** From here on the link counts as full. */
 const waitingShareMin = 0.05;
-/** Weight of what was seen before. */
-const rememberedMsMax = 500;
-const hopeDoublesMs = 300;
-const hopePatience = 3;
-const hopePatienceMax = 30;
+/** Until the link was full for the first time, bodies that pile up are a sign that it will be. */
+const pileBytesMin = 256 << 10;
+const pileShare = 1.3;
+/** Waiting before this counts for what the link carries. */
+const rememberedMsMax = 300;
+const hopeDoublesMs = 200;
+const hopePatience = 4;
+const hopePatienceMax = 8;
 /** The longer it was seen at its limit, the better that is known: at most so much. */
-const familiarMsMax = 1_000;
+const familiarMsMax = 500;
 /** A link that carries less than this share of what was assumed is a disappointment. */
 const disappointmentShare = 0.8;
 
-/** Encoding for a larger share of the time, this thread and not the source is the bottleneck. */
-const busyShareMax = 0.8;
-/** A shorter look at the source says little. */
-/** With less there was nothing to deliver: that says nothing of how fast it is. */
-const verdictBytesMin = 1 << 20;
-const spanMsMin = 400;
+/** With less idle time this thread is what bounds. */
+const idleShareMin = 0.1;
+/** With less delivered there was nothing to deliver. */
+const sourceBytesMin = 512 << 10;
 /** A source that has less to send just now is not taken to be slow at once: a second takes this share. */
 const sourceDecay = 0.7;
+
+const overheadRememberedMsMax = 500;
+
+export interface Seen {
+  /** Bodies that arrived. */
+  readonly bytesPerMs: number;
+  /** Share of the time with something to send and no room for it. */
+  readonly waitingShare: number;
+  /** Share of the time in which this thread had nothing to do, for want of room or of records. */
+  readonly idleShare: number;
+}
 
 export class Link {
   #fullBytesPerMs: number | undefined;
   #rememberedMs = 0;
-  /** Encoding, since it was full. */
+  /** Of this thread being what bounds, since the link was full. */
   #roomMs = 0;
   #patience = 1;
   #familiarMs = 0;
@@ -43,84 +55,118 @@ export class Link {
     return this.#fullBytesPerMs * 2 ** (this.#roomMs / doublesMs);
   }
 
+  get wasFull(): boolean {
+    return this.#fullBytesPerMs !== undefined;
+  }
+
   /** No hope from here on: it is what it was seen to be. */
   settle(): void {
     this.#isSettled = true;
     this.#roomMs = 0;
   }
 
-  static isFull(waitingShare: number): boolean {
-    return waitingShare >= waitingShareMin;
-  }
-
-  /** What went in the last `elapsedMs`. Answers true when it carries much less than was assumed. */
-  seen(bytesPerMs: number, waitingShare: number, elapsedMs: number, encodeMs: number): boolean {
-    if (Link.isFull(waitingShare)) return bytesPerMs > 0 && this.#full(bytesPerMs, elapsedMs);
-    this.#rememberedMs = Math.max(0, this.#rememberedMs - elapsedMs);
-    if (!this.#isSettled) this.#roomMs += encodeMs;
+  /** Answers true when it carries much less than was assumed. */
+  seen({ bytesPerMs, waitingShare, idleShare }: Seen, elapsedMs: number): boolean {
+    if (isFull(waitingShare))
+      return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
+    if (!this.#isSettled && idleShare < idleShareMin) this.#roomMs += elapsedMs;
     if (this.#fullBytesPerMs !== undefined && bytesPerMs > this.#fullBytesPerMs) {
+      if (bytesPerMs > this.#fullBytesPerMs * 1.2) this.#familiarMs = 0;
       this.#fullBytesPerMs = bytesPerMs;
-      this.#roomMs = 0;
-      this.#familiarMs = 0;
     }
     return false;
   }
 
-  #full(bytesPerMs: number, elapsedMs: number): boolean {
+  /** What waited for room but little was perhaps not full all the time. */
+  #full(bytesPerMs: number, waitingShare: number, elapsedMs: number): boolean {
     const assumed = this.bytesPerMs;
-    const share = elapsedMs / (elapsedMs + this.#rememberedMs);
+    const weightMs = elapsedMs * waitingShare;
     const before = this.#fullBytesPerMs ?? bytesPerMs;
+    const share = bytesPerMs > before ? 1 : weightMs / (weightMs + this.#rememberedMs);
     const now = before + (bytesPerMs - before) * share;
-    const hoped = this.#roomMs > 0;
+    const hoped = this.#roomMs > 0 && Number.isFinite(assumed);
     this.#fullBytesPerMs = now;
-    this.#rememberedMs = Math.min(rememberedMsMax, this.#rememberedMs + elapsedMs);
+    this.#rememberedMs = Math.min(rememberedMsMax, this.#rememberedMs + weightMs);
     this.#familiarMs = Math.min(familiarMsMax, this.#familiarMs + elapsedMs);
     this.#roomMs = 0;
-    if (now >= assumed * disappointmentShare) {
-      if (hoped && Number.isFinite(assumed)) this.#patience = 1;
-      return false;
-    }
-    if (hoped && Number.isFinite(assumed)) {
-      this.#patience = Math.min(hopePatienceMax, this.#patience * hopePatience);
-    }
-    return true;
+    const disappoints = now < assumed * disappointmentShare;
+    if (hoped)
+      this.#patience = disappoints ? Math.min(hopePatienceMax, this.#patience * hopePatience) : 1;
+    return disappoints;
   }
 }
 
-export class Source {
-  #ms = 0;
-  #freeMs = 0;
+/** Rates in bytes per ms: what there is besides the methods. */
+export class Surroundings {
+  readonly link = new Link();
+  #sourceBytesPerMs = Number.POSITIVE_INFINITY;
+  #sourceMs = 0;
+  #sourceRawBytes = 0;
+  #overheadMs = 0;
+  #overheadBytes = 0;
+  /** Since the last look. */
   #rawBytes = 0;
+  #bodyBytes = 0;
   #encodeMs = 0;
-  #bytesPerMs = Number.POSITIVE_INFINITY;
+  idleShare = 0;
 
-  /** What it delivers at most, as records; Infinity: more than was asked of it. */
-  get bytesPerMs(): number {
-    return this.#bytesPerMs;
+  /** What the source delivers at most, as records; Infinity: more than was asked of it. */
+  get sourceBytesPerMs(): number {
+    return this.#sourceBytesPerMs;
   }
 
-  /** A batch was taken. */
-  delivered(rawBytes: number, encodeMs: number): void {
+  /** What a byte of records costs this thread besides encoding: receiving and sending it. */
+  get overheadMsPerByte(): number {
+    return this.#overheadBytes === 0 ? 0 : this.#overheadMs / this.#overheadBytes;
+  }
+
+  /** A batch was taken; `ms`: all that was spent on it, trials included. */
+  encoded(rawBytes: number, bodyBytes: number, ms: number): void {
     this.#rawBytes += rawBytes;
-    this.#encodeMs += encodeMs;
+    this.#bodyBytes += bodyBytes;
+    this.#encodeMs += ms;
   }
 
-  /** `elapsedMs` have passed since the last call. */
-  seen(waitingShare: number, elapsedMs: number): void {
-    this.#ms += elapsedMs;
-    this.#freeMs += elapsedMs * (1 - waitingShare);
-    if (this.#ms < spanMsMin) return;
-    const wasFull = Link.isFull(1 - this.#freeMs / this.#ms);
-    if (wasFull || this.#encodeMs > busyShareMax * this.#freeMs) {
-      this.#bytesPerMs = Number.POSITIVE_INFINITY;
-    } else if (this.#rawBytes >= verdictBytesMin) {
-      const seen = this.#rawBytes / this.#freeMs;
-      const before = this.#bytesPerMs * sourceDecay ** (this.#ms / 1000);
-      this.#bytesPerMs = Number.isFinite(before) ? Math.max(seen, before) : seen;
-    }
-    this.#ms = 0;
-    this.#freeMs = 0;
+  /** Answers what there is to conclude: nothing yet, or that the link is not what it seemed, or nothing special. */
+  seen(seen: Seen, elapsedMs: number): "unclear" | "disappointing" | "clear" {
+    this.idleShare = seen.idleShare;
+    const disappoints = this.link.seen(seen, elapsedMs);
+    this.#lookAtSource(seen, elapsedMs);
+    this.#lookAtThread(seen.idleShare, elapsedMs);
+    const pilesUp = this.#bodyBytes > seen.bytesPerMs * elapsedMs * pileShare + pileBytesMin;
     this.#rawBytes = 0;
+    this.#bodyBytes = 0;
     this.#encodeMs = 0;
+    if (disappoints) return "disappointing";
+    return pilesUp && !this.link.wasFull ? "unclear" : "clear";
   }
+
+  #lookAtSource({ waitingShare, idleShare }: Seen, elapsedMs: number): void {
+    if (isFull(waitingShare) || idleShare < idleShareMin) {
+      this.#sourceBytesPerMs = Number.POSITIVE_INFINITY;
+      this.#sourceMs = 0;
+      this.#sourceRawBytes = 0;
+      return;
+    }
+    this.#sourceMs += elapsedMs;
+    this.#sourceRawBytes += this.#rawBytes;
+    if (this.#sourceRawBytes < sourceBytesMin) return;
+    const seen = this.#sourceRawBytes / this.#sourceMs;
+    const before = this.#sourceBytesPerMs * sourceDecay ** (this.#sourceMs / 1000);
+    this.#sourceBytesPerMs = Number.isFinite(before) ? Math.max(seen, before) : seen;
+    this.#sourceMs = 0;
+    this.#sourceRawBytes = 0;
+  }
+
+  #lookAtThread(idleShare: number, elapsedMs: number): void {
+    if (this.#rawBytes === 0) return;
+    const keep = Math.max(0, 1 - elapsedMs / overheadRememberedMsMax);
+    const ms = Math.max(0, elapsedMs * (1 - idleShare) - this.#encodeMs);
+    this.#overheadMs = this.#overheadMs * keep + ms;
+    this.#overheadBytes = this.#overheadBytes * keep + this.#rawBytes;
+  }
+}
+
+function isFull(waitingShare: number): boolean {
+  return waitingShare >= waitingShareMin;
 }

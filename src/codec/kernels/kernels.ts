@@ -32,8 +32,8 @@ export interface Kernels {
   drop(): void;
   decode(out: number, bytes: number, block: number, seed: number): number;
   hashBegin(seed: number): void;
-  /** `bytes` are a multiple of 64. */
-  hashStripes(at: number, bytes: number): void;
+  /** Takes a full page by its sums, as `encode` and `decode` do. */
+  hashPageSums(at: number): void;
   hashUpdate(at: number, bytes: number): void;
   /** Leaves 16 bytes at `layout.hashAt`. */
   hashEnd(): void;

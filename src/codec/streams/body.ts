@@ -2,7 +2,7 @@
 import { layout } from "../kernels/index.ts";
 import { batchBytesMax, bodyGrowthBytesMax } from "../page-batch.ts";
 
-export const streamsVersion = 1;
+export const streamsVersion = 2;
 export const streamCount = 8;
 export const checksumAt = 64;
 
@@ -23,12 +23,18 @@ export interface StreamsHeader {
   readonly recordCount: number;
   /** Of the streams in their order, unpacked. */
   readonly lengths: readonly number[];
+  /** Their sum. */
+  readonly streamsBytes: number;
   /** Of what follows the header. */
   readonly payloadBytes: number;
 }
 
 /** Writes all but the checksum. */
-export function writeStreamsHeader(view: DataView, at: number, header: StreamsHeader): void {
+export function writeStreamsHeader(
+  view: DataView,
+  at: number,
+  header: Omit<StreamsHeader, "streamsBytes">,
+): void {
   view.setUint8(at, streamsVersion);
   view.setUint8(at + 1, header.isShared ? 1 : 0);
   view.setUint8(at + 2, header.isXbzrle ? 1 : 0);
@@ -64,16 +70,19 @@ export function readStreamsHeader(
   if (to - from < layout.headerBytes) return `of ${to - from} bytes`;
   const version = view.getUint8(from);
   if (version !== streamsVersion) return `of version ${version}`;
-  const [flags, delta, pack] = [1, 2, 3].map((i) => view.getUint8(from + i)) as [
-    number,
-    number,
-    number,
-  ];
+  const flags = view.getUint8(from + 1);
+  const delta = view.getUint8(from + 2);
+  const pack = view.getUint8(from + 3);
   if (flags > 1 || delta > 1 || pack > Pack.lz4 || view.getUint16(from + 6) !== 0) {
     return `with flags ${flags}, delta ${delta}, pack ${pack}`;
   }
-  const lengths = Array.from({ length: streamCount }, (_, i) => view.getUint32(from + 28 + 4 * i));
-  const streamsBytes = lengths.reduce((sum, length) => sum + length, 0);
+  const lengths: number[] = [];
+  let streamsBytes = 0;
+  for (let i = 0; i < streamCount; i++) {
+    const length = view.getUint32(from + 28 + 4 * i);
+    lengths.push(length);
+    streamsBytes += length;
+  }
   // An encoder sends records as they are before it sends much more than them.
   if (streamsBytes > streamsBytesMax(rawBytes))
     return `with streams of ${streamsBytes} bytes for ${rawBytes}`;
@@ -95,6 +104,7 @@ export function readStreamsHeader(
     sharedGeneration: view.getUint32(from + 20),
     recordCount: view.getUint32(from + 24),
     lengths,
+    streamsBytes,
     payloadBytes,
   };
 }

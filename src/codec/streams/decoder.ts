@@ -3,7 +3,6 @@
  * what comes out is what went in (64 bits over header, streams and records). After anything wrong its state is lost, and it
  * refuses every batch until one that begins a new generation.
  */
-import { constants, zstdDecompressSync } from "node:zlib";
 import { assert, GodwitError } from "../../base/index.ts";
 import type { HeldBytes } from "../held-bytes.ts";
 import { codecIds } from "../ids.ts";
@@ -13,6 +12,7 @@ import { type BatchDecoder, batchBytesMax, type RecordRange } from "../page-batc
 import { checksumAt, Pack, readStreamsHeader, streamCount, type StreamsHeader } from "./body.ts";
 import { noSharedPages, type SharedPages } from "./shared-pages.ts";
 import { Workspace } from "./workspace.ts";
+import { type ZstdDecompressContext, zstdDecompressContext } from "./zstd-context.ts";
 
 export interface StreamsDecoderOptions {
   /** Bound of the history's pages, whatever an encoder claims. Default 1 GiB. */
@@ -24,8 +24,6 @@ export interface StreamsDecoderOptions {
 const memoryBytesMaxDefault = 1 << 30;
 /** Batches that may wait to be written while the next is decoded without being copied: what `HeldBytes` allows, and one. */
 const regionCount = 34;
-/** Larger windows would make zlib allocate on a frame's word. */
-const windowLogMax = Math.log2(batchBytesMax);
 
 const faults: Readonly<Record<number, string>> = {
   [layout.badLength]: "a stream that ends too early or too late",
@@ -48,6 +46,7 @@ export class StreamsDecoder implements BatchDecoder {
   #workspace: Workspace | undefined;
   #generation: number | undefined;
   #sequence = 0;
+  #zstd: ZstdDecompressContext | undefined;
   /** Why nothing is accepted before a new generation. */
   #lost: string | undefined;
   /** Holders of each region of the workspace. */
@@ -150,32 +149,41 @@ export class StreamsDecoder implements BatchDecoder {
 
   /** Puts header and streams where the kernels read them. */
   #unpack(header: StreamsHeader, body: RecordRange, workspace: Workspace): void {
+    const { bytes } = workspace;
     const from = body.from + layout.headerBytes;
-    workspace.bytes.set(body.bytes.subarray(body.from, from), layout.bodyAt);
+    bytes.set(body.bytes.subarray(body.from, from), layout.bodyAt);
     const payload = body.bytes.subarray(from, body.to);
-    const streamsBytes = header.lengths.reduce((sum, length) => sum + length, 0);
-    let streams = payload;
+    const streamsAt = layout.bodyAt + layout.headerBytes;
+    const streams = bytes.subarray(streamsAt, streamsAt + header.streamsBytes);
     try {
-      if (header.pack === Pack.zstd) streams = unpackZstd(payload, streamsBytes);
-      if (header.pack === Pack.lz4) streams = lz4Decompress(payload, streamsBytes);
+      if (header.pack === Pack.zstd) this.#unpackZstd(payload, streams);
+      else if (header.pack === Pack.lz4) streams.set(lz4Decompress(payload, streams.length));
+      else streams.set(payload);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw this.#refuse(`that cannot be unpacked (${why})`, header, cause);
     }
-    workspace.bytes.set(streams, layout.bodyAt + layout.headerBytes);
+  }
+
+  #unpackZstd(payload: Uint8Array, streams: Uint8Array): void {
+    const context = (this.#zstd ??= zstdDecompressContext());
+    // Until it is known to have worked: a context that failed is of no more use.
+    this.#zstd = undefined;
+    context.decompress(payload, streams);
+    this.#zstd = context;
   }
 
   #run(header: StreamsHeader, workspace: Workspace, out: number, rawBytes: number): void {
     const { kernels, bytes, control } = workspace;
     const fault = kernels.decode(out, rawBytes, header.block, header.generation);
     if (fault !== layout.ok) throw this.#refuse(`with ${faults[fault] ?? fault}`, header);
-    const kinds = control.subarray(layout.counts, layout.counts + 16);
-    const recordCount = kinds.reduce((sum, count) => sum + count, 0);
+    let recordCount = 0;
+    for (let kind = 0; kind < 16; kind++) recordCount += control[layout.counts + kind] as number;
     if (recordCount !== header.recordCount) {
       throw this.#refuse(`with ${recordCount} records of ${header.recordCount}`, header);
     }
-    const smallBytes = header.lengths.slice(0, streamCount - 1).reduce((sum, one) => sum + one, 0);
-    workspace.checksum(layout.bodyAt, smallBytes);
+    const rawsBytes = header.lengths[streamCount - 1] as number;
+    workspace.checksum(layout.bodyAt, header.streamsBytes - rawsBytes);
     const at = layout.bodyAt + checksumAt;
     for (let i = 0; i < 8; i++) {
       if (bytes[at + i] !== bytes[layout.hashAt + i]) {
@@ -227,16 +235,4 @@ const keysAt = layout.outAt + regionCount * layout.outBytes;
 
 function historyAtOf(slotCount: number): number {
   return Math.ceil((keysAt + 8 * slotCount) / layout.pageBytes) * layout.pageBytes;
-}
-
-function unpackZstd(payload: Uint8Array, streamsBytes: number): Uint8Array {
-  const { buffer, engine } = zstdDecompressSync(payload, {
-    chunkSize: Math.max(64, streamsBytes + 1),
-    maxOutputLength: Math.max(1, streamsBytes),
-    params: { [constants.ZSTD_d_windowLogMax]: windowLogMax },
-    info: true,
-  }) as unknown as { buffer: Buffer; engine: { bytesWritten: number } };
-  if (buffer.length !== streamsBytes) throw new Error(`it holds ${buffer.length}`);
-  if (engine.bytesWritten !== payload.length) throw new Error("it goes on behind its end");
-  return buffer;
 }

@@ -6,7 +6,6 @@
  * bodies; a batch that it does not send (because it would not shrink) is one whose slots it forgets. So both stay in step.
  */
 import { randomInt } from "node:crypto";
-import { constants, zstdCompressSync } from "node:zlib";
 import { assert } from "../../base/index.ts";
 import { codecIds } from "../ids.ts";
 import { type KernelBuild, layout } from "../kernels/index.ts";
@@ -20,7 +19,8 @@ import {
 import { checksumAt, Pack, streamCount, streamsBytesMax, writeStreamsHeader } from "./body.ts";
 import { countsOf, type StreamsCounts, zeroCounts } from "./counts.ts";
 import { noSharedPages, type SharedPages } from "./shared-pages.ts";
-import { encoderTables, Workspace } from "./workspace.ts";
+import { tablesWithin, Workspace } from "./workspace.ts";
+import { zstdCompressContext } from "./zstd-context.ts";
 
 export type StreamsMethod = "zero" | "delta" | "similarity" | "hybrid";
 
@@ -54,7 +54,6 @@ const shareMax = 0.95;
 const deltaWordsMaxPacked = 384;
 const deltaWordsMaxBare = 480;
 
-const chunkBytes = 32 << 10;
 const sampleCount = 8;
 const sampleBytes = 1 << 10;
 /** So many batches in a row are judged by their sample only. */
@@ -65,7 +64,7 @@ function methodBits({ method, delta, shared }: StreamsOptions): number {
     zero: 0,
     delta: layout.useDelta,
     similarity: layout.useCopies | layout.useSimilar,
-    hybrid: layout.useDelta | layout.useCopies | layout.useSimilar,
+    hybrid: layout.useDelta | layout.useCopies | layout.useSimilar | layout.useSparse,
   }[method];
   const isShared = shared !== undefined && (method === "similarity" || method === "hybrid");
   return bits | (delta === "xbzrle" ? layout.useXbzrle : 0) | (isShared ? layout.useShared : 0);
@@ -77,6 +76,7 @@ export class StreamsEncoder implements BatchEncoder {
   readonly counts: StreamsCounts = zeroCounts();
   readonly #options: StreamsOptions;
   #pack: Pack;
+  #level: number;
   readonly #workspace: Workspace;
   readonly #methods: number;
   readonly #slotCount: number;
@@ -93,6 +93,7 @@ export class StreamsEncoder implements BatchEncoder {
     this.#options = options;
     this.name = options.method;
     this.#pack = Pack[options.pack ?? (options.method === "hybrid" ? "zstd" : "none")];
+    this.#level = options.level ?? 1;
     this.#methods = methodBits(options);
     this.#shared = (this.#methods & layout.useShared) === 0 ? undefined : options.shared;
     const tables = tablesWithin(
@@ -133,8 +134,25 @@ export class StreamsEncoder implements BatchEncoder {
   }
 
   /** How the batches to come are compressed; the history stays as it is, and each body says how it was made. */
-  usePack(pack: "none" | "zstd" | "lz4"): void {
+  usePack(pack: "none" | "zstd" | "lz4", level = this.#level): void {
     this.#pack = Pack[pack];
+    this.#level = level;
+  }
+
+  /** Of the batch that was encoded last: its streams, before they were compressed. */
+  get streamsBytes(): number {
+    const { control } = this.#workspace;
+    const lengths = control.subarray(layout.lengths, layout.lengths + streamCount);
+    return lengths.reduce((sum, length) => sum + length, 0);
+  }
+
+  /** What the batch that was encoded last would come to in another pack, in bytes. Nothing changes. */
+  bytesWith(pack: "zstd" | "lz4", level: number): number {
+    const { bytes, control } = this.#workspace;
+    const from = (control[layout.streamsAt] as number) + layout.headerBytes;
+    const streams = bytes.subarray(from, from + this.streamsBytes);
+    const packed = this.#compress(streams, Pack[pack], level);
+    return layout.headerBytes + Math.min(streams.length, packed.length);
   }
 
   /** What the history takes now, with its tables. */
@@ -210,8 +228,10 @@ export class StreamsEncoder implements BatchEncoder {
     const payload = packed ?? streams;
     if (payload.length + layout.headerBytes > this.#bodyBytesMax(batch.bytes)) return undefined;
     this.#writeHeader(batch, headerAt, lengths, streamsBytes, payload.length, packed !== undefined);
-    if (packed === undefined) return [bytes.slice(headerAt, from + streamsBytes)];
-    return [bytes.slice(headerAt, from), packed];
+    const body = Buffer.allocUnsafeSlow(layout.headerBytes + payload.length);
+    body.set(bytes.subarray(headerAt, from));
+    body.set(payload, layout.headerBytes);
+    return [body];
   }
 
   #bodyBytesMax(rawBytes: number): number {
@@ -258,16 +278,12 @@ export class StreamsEncoder implements BatchEncoder {
     const packed = this.#compress(streams);
     const shrank = packed.length <= streams.length * shareMax;
     if (isMostlyRaw) this.#samplesInRow = shrank ? undefined : 0;
-    return shrank ? tight(packed) : undefined;
+    return shrank ? packed : undefined;
   }
 
-  #compress(bytes: Uint8Array): Uint8Array {
-    if (this.#pack === Pack.lz4) return lz4Compress(bytes);
-    return zstdCompressSync(bytes, {
-      chunkSize: chunkBytes,
-      pledgedSrcSize: bytes.length,
-      params: { [constants.ZSTD_c_compressionLevel]: this.#options.level ?? 1 },
-    });
+  /** The answer may change with the next call. */
+  #compress(bytes: Uint8Array, pack = this.#pack, level = this.#level): Uint8Array {
+    return pack === Pack.lz4 ? lz4Compress(bytes) : zstdCompressContext(level).compress(bytes);
   }
 
   #sampleShrinks(streams: Uint8Array): boolean {
@@ -278,21 +294,4 @@ export class StreamsEncoder implements BatchEncoder {
     }
     return this.#compress(this.#sample).length <= this.#sample.length * shareMax;
   }
-}
-
-/** As many slots as `memoryBytes` holds together with their tables; none when it is too little for one. */
-function tablesWithin(memoryBytes: number) {
-  const room = Math.max(0, memoryBytes - layout.encoderEnd);
-  let slotCount = Math.floor(room / (layout.pageBytes + 1));
-  let tables = encoderTables(slotCount);
-  while (slotCount > 0 && tables.end > memoryBytes) {
-    slotCount -= Math.ceil((tables.end - memoryBytes) / layout.pageBytes);
-    tables = encoderTables(Math.max(0, slotCount));
-  }
-  return { ...tables, slotCount: Math.max(0, slotCount) };
-}
-
-/** A body waits for the link: it must not keep a mostly empty buffer alive. */
-function tight(bytes: Uint8Array): Uint8Array {
-  return bytes.buffer.byteLength > 2 * bytes.length ? new Uint8Array(bytes) : bytes;
 }

@@ -284,6 +284,56 @@ test("a lone page that does not shrink is kept: what it becomes is written as a 
   assert.ok(body.length < 200, `${body.length} bytes`);
 });
 
+test("scattered pages that do not shrink are kept, however many", () => {
+  const encoder = new StreamsEncoder({ method: "delta" });
+  const decoder = decoderOf();
+  const pages = noise(13, 120).map((bytes, i) => full(i * 3_000_000_007, bytes.subarray(8)));
+  const first = batchOf(...pages);
+  const body = encoded(encoder, first) as Buffer;
+  assert.ok(body.length > first.bytes + 136, `${body.length - first.bytes} bytes longer`);
+  decodesTo(decoder, body, first);
+  const again = encoded(encoder, first) as Buffer;
+  decodesTo(decoder, again, first);
+  assert.ok(again.length < 120 * 11 + 72, `${again.length} bytes`);
+});
+
+test("a page of which little is not zero is its words", () => {
+  const encoder = new StreamsEncoder({ method: "hybrid", pack: "none" });
+  const decoder = decoderOf();
+  const pages = Array.from({ length: 20 }, (_, i) => {
+    const page = Buffer.alloc(pageBytes);
+    for (let at = i; at < 20 + i; at++) page.writeUInt32LE(at + 1, at * 40);
+    return full(i, page);
+  });
+  const batch = batchOf(...pages);
+  const body = encoded(encoder, batch) as Buffer;
+  decodesTo(decoder, body, batch);
+  assert.equal(encoder.counts.sparse, 20);
+  assert.ok(body.length < 20 * 200 + 72, `${body.length} bytes`);
+  const known = encoded(encoder, batch) as Buffer;
+  decodesTo(decoder, known, batch);
+  assert.equal(encoder.counts.same, 20);
+});
+
+test("a frame of zstd that is none ends the generation only", () => {
+  const encoder = new StreamsEncoder({ method: "hybrid", generation: 9 });
+  const decoder = decoderOf();
+  const pages = (change: number): PageBatch =>
+    batchOf(...[...Array(9).keys()].map((i) => full(i, Buffer.alloc(pageBytes, `${i + change} `))));
+  decodesTo(decoder, encoded(encoder, pages(0)) as Buffer, pages(0));
+  const body = encoded(encoder, pages(1)) as Buffer;
+  assert.equal(body[3], 1);
+  const damaged = Buffer.from(body);
+  damaged.fill(0xff, 72, 80);
+  const refused = { code: "FRAME_INVALID", message: /cannot be unpacked/ };
+  assert.throws(() => decoder.decode(rangeOf(damaged), pages(1).bytes), refused);
+  assert.throws(() => decoder.decode(rangeOf(body), pages(1).bytes), { message: /after/ });
+  encoder.reset();
+  for (const change of [2, 3]) {
+    decodesTo(decoder, encoded(encoder, pages(change)) as Buffer, pages(change));
+  }
+});
+
 test("a decoder that lost its state says so by name", () => {
   const encoder = new StreamsEncoder({ method: "delta", generation: 41 });
   const decoder = decoderOf();

@@ -47,7 +47,7 @@ export function powerOfTwoFrom(least: number): number {
 }
 
 /** Where an encoder's tables lie, for so many slots; in bytes from the workspace's beginning. */
-export function encoderTables(slotCount: number) {
+function encoderTables(slotCount: number) {
   const tableCount = powerOfTwoFrom(2 * slotCount);
   const hintCount = powerOfTwoFrom(slotCount);
   let at: number = layout.encoderEnd;
@@ -74,4 +74,16 @@ export function encoderTables(slotCount: number) {
   tables.end = tables.historyAt + slotCount * layout.pageBytes;
   assert(tables.end <= 2 ** 32, "a workspace has 32-bit addresses");
   return tables;
+}
+
+/** As many slots as `memoryBytes` holds together with their tables; none when it is too little for one. */
+export function tablesWithin(memoryBytes: number) {
+  const room = Math.max(0, memoryBytes - layout.encoderEnd);
+  let slotCount = Math.floor(room / (layout.pageBytes + 1));
+  let tables = encoderTables(slotCount);
+  while (slotCount > 0 && tables.end > memoryBytes) {
+    slotCount -= Math.ceil((tables.end - memoryBytes) / layout.pageBytes);
+    tables = encoderTables(Math.max(0, slotCount));
+  }
+  return { ...tables, slotCount: Math.max(0, slotCount) };
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LinkMeter } from "./link-meter.ts";
 
-test("time begins with the first acknowledgement, and looks come 10, 20, 40, 80, 100, 100 … ms apart", () => {
+test("time begins with the first acknowledgement, and looks come 5, 10, 20, 40, 50, 50 … ms apart", () => {
   const meter = new LinkMeter();
   const told: number[] = [];
   for (let nowMs = 500; nowMs <= 1000; nowMs++) {
@@ -11,7 +11,7 @@ test("time begins with the first acknowledgement, and looks come 10, 20, 40, 80,
     told.push(nowMs - 500);
     assert.deepEqual(state, { bytesPerMs: 1000, waitingShare: 0 });
   }
-  assert.deepEqual(told, [10, 30, 70, 150, 250, 350, 450]);
+  assert.deepEqual(told, [5, 15, 35, 75, 125, 175, 225, 275, 325, 375, 425, 475]);
 });
 
 test("waiting counts wherever it begins and ends, once however often it is said", () => {

@@ -6,8 +6,8 @@
 import type { LinkState } from "../../codec/index.ts";
 
 /** The first look comes early, and every further one after twice the time, up to this. */
-const everyMsFirst = 10;
-const everyMsMax = 100;
+const everyMsFirst = 5;
+const everyMsMax = 50;
 
 export class LinkMeter {
   #everyMs = everyMsFirst;

@@ -1,6 +1,6 @@
 // Streams become records again. Nothing in them is trusted: every read is checked against the end of its stream.
-import { applyRuns, applyWords, bytesEnd, maskCount, runsEnd } from "./delta";
-import { hashBegin, hashPage, hashStripes } from "./hash";
+import { applyRuns, applyWords, bytesEnd, runsEnd } from "./delta";
+import { hashBegin, hashPage, hashPageSums } from "./hash";
 import {
   BAD_KEY,
   BAD_KIND,
@@ -29,7 +29,6 @@ import {
   KIND_ZERO,
   KIND_ZERO_FULL,
   LENGTHS,
-  MASK_AT,
   METHODS,
   OK,
   PAGE_RECORD_BYTES,
@@ -112,7 +111,7 @@ export function decode(out: u32, bytes: u32, block: u32, seed: u32): u32 {
       else {
         const fault = decodePage(kind, out + 8, block, page);
         if (fault != OK) return fault;
-        hashStripes(out + 8, 4096);
+        hashPageSums(out + 8);
       }
       out += each;
     }
@@ -138,17 +137,24 @@ function readSlot(page: u64): bool {
   return true;
 }
 
-/** Inverse of the encoder's `writeMask`. */
+/** The mask at hand: which of its bytes are not 0, and where they lie. */
+let top: u64 = 0;
+let mask: u32 = 0;
+
+/** Whether there is a mask, and as many words as it asks for. */
 function readMask(): bool {
   if (topsEnd - tops < 8) return false;
-  const top = load<u64>(tops);
+  top = load<u64>(tops);
   tops += 8;
-  if (masksEnd - masks < <u32>popcnt(top)) return false;
-  for (let i: u32 = 0; i < 64; i += 8) store<u64>(MASK_AT + i, 0);
-  for (let rest = top; rest != 0; rest &= rest - 1) {
-    store<u8>(MASK_AT + <u32>ctz(rest), load<u8>(masks++));
-  }
-  return maskCount() << 3 <= wordsEnd - words;
+  let rest = <u32>popcnt(top);
+  if (masksEnd - masks < rest) return false;
+  mask = masks;
+  masks += rest;
+  let count: u32 = 0;
+  let at = mask;
+  for (; rest >= 8; rest -= 8, at += 8) count += <u32>popcnt(load<u64>(at));
+  for (; rest > 0; rest--) count += popcnt(<u32>load<u8>(at++));
+  return count << 3 <= wordsEnd - words;
 }
 
 function decodePage(kind: u32, out: u32, block: u32, page: u64): u32 {
@@ -177,7 +183,7 @@ function decodePage(kind: u32, out: u32, block: u32, page: u64): u32 {
 function decodeDelta(old: u32, out: u32): u32 {
   if ((get(METHODS) & USE_XBZRLE) == 0) {
     if (!readMask()) return BAD_MASK;
-    words = applyWords(old, out, words, true);
+    words = applyWords(old, out, words, mask, top, true);
     return OK;
   }
   copyPage(out, old);
@@ -210,7 +216,7 @@ function decodeOther(kind: u32, out: u32, page: u64): u32 {
 
 function decodeWords(base: u32, out: u32): u32 {
   if (!readMask()) return BAD_MASK;
-  words = applyWords(base, out, words, false);
+  words = applyWords(base, out, words, mask, top, false);
   return OK;
 }
 

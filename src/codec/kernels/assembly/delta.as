@@ -1,6 +1,6 @@
 // Differences of two pages, as words or as runs of bytes.
-import { MASK_AT, PAGE_BYTES } from "./layout";
-import { readVarint, varint, writeVarint } from "./memory";
+import { PAGE_BYTES } from "./layout";
+import { copyBlock, readVarint, varint, writeVarint } from "./memory";
 
 /** Bit i: word i of the 64 bytes at `a` and `b` differs. */
 @inline function differ(a: u32, b: u32): u32 {
@@ -14,32 +14,38 @@ import { readVarint, varint, writeVarint } from "./memory";
   return ~i8x16.bitmask(i8x16.narrow_i16x8_s(words, words)) & 255;
 }
 
+/** What `wordDelta` left: bit i says that byte i of the mask is not 0; and where those bytes end. */
+export let top: u64 = 0;
+export let masksEnd: u32 = 0;
+
 /**
- * Writes the words of `page` in which it differs from `old` at `wordsAt`, and which they are as 64 bytes of mask at MASK_AT.
- * Answers how many, or something above `wordsMax`, whereupon the mask means nothing. With `update` `old` becomes `page`.
- * Writes at most 8 * (wordsMax + 8) bytes.
+ * Writes the words of `page` in which it differs from `old` at `wordsAt`, and those bytes of the mask that are not 0 at
+ * `masksAt`. Answers how many words, or something above `wordsMax`, whereupon the rest means nothing. With `update` `old` becomes
+ * `page`, unless it is too many. Writes at most 8 * (wordsMax + 8) bytes of words, and 64 of mask.
  */
-export function wordDelta(page: u32, old: u32, wordsAt: u32, wordsMax: u32, update: bool): u32 {
+export function wordDelta(page: u32, old: u32, wordsAt: u32, masksAt: u32, wordsMax: u32, update: bool): u32 {
   let at = wordsAt;
+  let masks = masksAt;
+  let tops: u64 = 0;
   const stop = wordsAt + (wordsMax << 3);
-  for (let i: u32 = 0; i < 64; i++) {
+  for (let i: u64 = 0; i < 64; i++, page += 64, old += 64) {
     let mask = differ(page, old);
-    store<u8>(MASK_AT + i, <u8>mask);
-    if (mask != 0) {
+    if (mask == 0) continue;
+    tops |= <u64>1 << i;
+    store<u8>(masks++, <u8>mask);
+    if (update) copyBlock(old, page);
+    if (mask == 255) {
+      copyBlock(at, page);
+      at += 64;
+    } else {
       for (; mask != 0; mask &= mask - 1, at += 8) {
-        const word = load<u64>(page + (ctz(mask) << 3));
-        store<u64>(at, word);
-        if (update) store<u64>(old + (ctz(mask) << 3), word);
-      }
-      if (at > stop) {
-        const rest = (63 - i) << 6;
-        if (update) memory.copy(old + 64, page + 64, rest);
-        return wordsMax + 1;
+        store<u64>(at, load<u64>(page + (ctz(mask) << 3)));
       }
     }
-    page += 64;
-    old += 64;
+    if (at > stop) return wordsMax + 1;
   }
+  top = tops;
+  masksEnd = masks;
   return (at - wordsAt) >> 3;
 }
 
@@ -87,10 +93,7 @@ export function runDelta(page: u32, old: u32, runsAt: u32, bytesAt: u32, bytesMa
     at = next(page, old, from, false);
     runs = writeVarint(runs, at - from);
     const length = at - from;
-    if (runs - runsAt + (bytes - bytesAt) + length > bytesMax) {
-      if (update) memory.copy(old + from, page + from, PAGE_BYTES - from);
-      return bytesMax + 1;
-    }
+    if (runs - runsAt + (bytes - bytesAt) + length > bytesMax) return bytesMax + 1;
     memory.copy(bytes, page + from, length);
     if (update) memory.copy(old + from, page + from, length);
     bytes += length;
@@ -101,29 +104,31 @@ export function runDelta(page: u32, old: u32, runsAt: u32, bytesAt: u32, bytesMa
 }
 
 /**
- * Writes `old`, changed by the words at `words` as the 64 bytes of mask at MASK_AT say, to `out`, and with `update` to `old`.
- * The caller has checked that there are so many words.
+ * Writes `old` to `out`, changed by the words at `words` where the mask says so: its bytes that are not 0 lie at `masks`, which
+ * they are says `tops`. With `update` the changes go to `old` too. The caller has checked that there is so much.
  */
-export function applyWords(old: u32, out: u32, words: u32, update: bool): u32 {
-  for (let i: u32 = 0; i < 64; i++, old += 64, out += 64) {
-    v128.store(out, v128.load(old));
-    v128.store(out, v128.load(old, 16), 16);
-    v128.store(out, v128.load(old, 32), 32);
-    v128.store(out, v128.load(old, 48), 48);
-    for (let mask = <u32>load<u8>(MASK_AT + i); mask != 0; mask &= mask - 1, words += 8) {
+export function applyWords(old: u32, out: u32, words: u32, masks: u32, tops: u64, update: bool): u32 {
+  for (let i: u64 = 0; i < 64; i++, old += 64, out += 64) {
+    if (((tops >> i) & 1) == 0) {
+      copyBlock(out, old);
+      continue;
+    }
+    let mask = <u32>load<u8>(masks++);
+    if (mask == 255) {
+      copyBlock(out, words);
+      if (update) copyBlock(old, words);
+      words += 64;
+      continue;
+    }
+    copyBlock(out, old);
+    for (; mask != 0; mask &= mask - 1, words += 8) {
+      const at = ctz(mask) << 3;
       const word = load<u64>(words);
-      store<u64>(out + (ctz(mask) << 3), word);
-      if (update) store<u64>(old + (ctz(mask) << 3), word);
+      store<u64>(out + at, word);
+      if (update) store<u64>(old + at, word);
     }
   }
   return words;
-}
-
-/** How many words the mask at MASK_AT asks for. */
-export function maskCount(): u32 {
-  let count: u64 = 0;
-  for (let i: u32 = 0; i < 64; i += 8) count += popcnt(load<u64>(MASK_AT + i));
-  return <u32>count;
 }
 
 /** Changes `out`, which is the old page, by runs of [runs, runsStop) and bytes of [bytes, bytesStop). Answers whether it could. */

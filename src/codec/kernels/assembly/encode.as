@@ -1,6 +1,14 @@
 // A batch of records becomes streams; the history follows in the same pass.
-import { bytesEnd, runDelta, runsEnd, wordDelta, wordDistance } from "./delta";
-import { hashBegin, hashPage, hashStripes, sketchPage } from "./hash";
+import { bytesEnd, masksEnd, runDelta, runsEnd, top, wordDelta, wordDistance } from "./delta";
+import {
+  hashBegin,
+  hashPage,
+  hashSums,
+  hasSums,
+  sketchPage,
+  sumPage,
+  sumsHint,
+} from "./hash";
 import { admit, findSlot, keyAt, mark, NO_KEY, touch } from "./history";
 import {
   BAD_LENGTH,
@@ -29,7 +37,6 @@ import {
   KIND_ZERO_FULL,
   KINDS_AT,
   LENGTHS,
-  MASK_AT,
   MASKS_AT,
   METHODS,
   NONE,
@@ -59,7 +66,18 @@ import {
   ZERO_PAGE_AT,
   ZERO_RECORD_BYTES,
 } from "./layout";
-import { add, copyPage, get, isEqual, isZero, keyOf, set, writeVarint, zigzag } from "./memory";
+import {
+  add,
+  copyPage,
+  copyPageTwice,
+  get,
+  isEqual,
+  isZero,
+  keyOf,
+  set,
+  writeVarint,
+  zigzag,
+} from "./memory";
 
 // Pages of other VMs lie outside this memory. Each is asked about the page at `page`, whose hash lies at HASH_AT.
 @external("host", "sharedFind") declare function sharedFind(page: u32): u32;
@@ -107,8 +125,8 @@ export function encode(input: u32, bytes: u32, block: u32, seed: u32): u32 {
     if (flags == 0x28) {
       if (end - at < PAGE_RECORD_BYTES) return BAD_RECORD;
       if (raws - RAWS_AT >= 128 * 4096) return BAD_LENGTH;
-      // While the page is near.
-      hashStripes(at + 8, 4096);
+      sumPage(at + 8);
+      hashSums();
       kind = encodePage(at + 8, block, page);
       at += PAGE_RECORD_BYTES;
     } else {
@@ -185,25 +203,16 @@ function writeSlot(slot: u32, page: u64): void {
   lastPage = page;
 }
 
-/** Of 64 bytes of mask those that are not 0, after 64 bits that say which. */
-function writeMask(): void {
-  for (let i: u32 = 0; i < 8; i++) {
-    const eight = load<u64>(MASK_AT + (i << 3));
-    let top: u32 = 0;
-    if (eight != 0) {
-      for (let j: u32 = 0; j < 8; j++) {
-        const byte = <u8>(eight >> (j << 3));
-        if (byte == 0) continue;
-        top |= 1 << j;
-        store<u8>(masks++, byte);
-      }
-    }
-    store<u8>(tops++, <u8>top);
-  }
+/** What `wordDelta` wrote becomes part of the streams. */
+function takeWords(count: u32): void {
+  store<u64>(tops, top);
+  tops += 8;
+  masks = masksEnd;
+  words += count << 3;
 }
 
 function encodePage(at: u32, block: u32, page: u64): u32 {
-  if (isZero(at)) return KIND_ZERO_FULL;
+  if (!hasSums() && isZero(at)) return KIND_ZERO_FULL;
   let slot = NONE;
   barred = NONE;
   if (get(SLOT_COUNT) > 0 && page < 0xffffffffffff) {
@@ -231,7 +240,7 @@ function encodePage(at: u32, block: u32, page: u64): u32 {
   const kind = encodeOther(at, slot, page);
   if (slot == NONE) return kind;
   writeSlot(slot, page);
-  copyPage(history + (slot << 12), at);
+  if (kind != KIND_RAW) copyPage(history + (slot << 12), at);
   return kind | 1;
 }
 
@@ -246,11 +255,10 @@ function encodeDelta(at: u32, old: u32): u32 {
     words = bytesEnd;
     return KIND_DELTA;
   }
-  const count = wordDelta(at, old, words, wordsMax, true);
+  const count = wordDelta(at, old, words, masks, wordsMax, true);
   if (count == 0) return KIND_SAME;
   if (count > wordsMax) return KIND_RAW;
-  writeMask();
-  words += count << 3;
+  takeWords(count);
   return KIND_DELTA;
 }
 
@@ -258,16 +266,15 @@ function encodeDelta(at: u32, old: u32): u32 {
 function encodeOther(at: u32, own: u32, page: u64): u32 {
   if ((methods & USE_SPARSE) != 0) {
     const most = get(SIMILAR_WORDS_MAX) >> 1;
-    const count = wordDelta(at, ZERO_PAGE_AT, words, most, false);
+    const count = wordDelta(at, ZERO_PAGE_AT, words, masks, most, false);
     if (count <= most) {
-      writeMask();
-      words += count << 3;
+      takeWords(count);
       return KIND_SPARSE;
     }
   }
   let kind = NONE;
   if ((methods & (USE_COPIES | USE_SHARED)) != 0) {
-    hashPage(at);
+    if ((methods & USE_SHARED) != 0) hashPage(at);
     kind = encodeCopy(at, own, page);
     if (kind != NONE) return kind;
   }
@@ -276,7 +283,8 @@ function encodeOther(at: u32, own: u32, page: u64): u32 {
     kind = encodeSimilar(at, own, page);
     if (kind != NONE) return kind;
   }
-  copyPage(raws, at);
+  if (own == NONE) copyPage(raws, at);
+  else copyPageTwice(raws, history + (own << 12), at);
   raws += 4096;
   if ((methods & USE_SHARED) != 0) refs = writeVarint(refs, sharedStoreAgain(at));
   return KIND_RAW;
@@ -291,7 +299,7 @@ function sharedStoreAgain(at: u32): u32 {
 /** An equal page of this history, or of another VM. The table only hints: contents move on, and are compared. */
 function encodeCopy(at: u32, own: u32, page: u64): u32 {
   if ((methods & USE_COPIES) != 0) {
-    const entry = get(COPIES_AT) + ((load<u32>(HASH_AT) & get(COPIES_MASK)) << 2);
+    const entry = get(COPIES_AT) + ((sumsHint() & get(COPIES_MASK)) << 2);
     const base = baseOf(load<u32>(entry));
     if (own != NONE) store<u32>(entry, own + 1);
     if (base != NONE && isEqual(at, history + (base << 12))) {
@@ -316,35 +324,53 @@ function writeRef(): void {
   refs += 16;
 }
 
+/** What a number of the sketch names, if it may be a base; from now on it names `own`. */
+function hinted(i: u32, own: u32): u32 {
+  const feature = load<u32>(SKETCH_AT + (i << 2));
+  const entry = get(SKETCHES_AT) + (((feature << 2) | i) & get(SKETCHES_MASK)) * 4;
+  const base = baseOf(load<u32>(entry));
+  if (own != NONE) store<u32>(entry, own + 1);
+  return base;
+}
+
+/** So few changed words that another candidate would gain little. */
+const NEAR_WORDS: u32 = 32;
+
+/** Of the candidates so far the one with the fewest changed words, and how many. */
+let best: u32 = NONE;
+let fewest: u32 = 0;
+
+function compare(at: u32, base: u32): void {
+  if (base == NONE || (best != NONE && fewest <= NEAR_WORDS)) return;
+  const count = wordDistance(at, history + (base << 12), fewest - 1);
+  if (count >= fewest) return;
+  best = base;
+  fewest = count;
+}
+
 function encodeSimilar(at: u32, own: u32, page: u64): u32 {
   const wordsMax = get(SIMILAR_WORDS_MAX);
-  const mask = get(SKETCHES_MASK);
-  let best = NONE;
-  let bestDistance = wordsMax + 1;
-  for (let i: u32 = 0; i < 4; i++) {
-    const feature = load<u32>(SKETCH_AT + (i << 2));
-    const entry = get(SKETCHES_AT) + (((feature << 2) | i) & mask) * 4;
-    const base = baseOf(load<u32>(entry));
-    if (own != NONE) store<u32>(entry, own + 1);
-    if (base == NONE || base == best) continue;
-    const distance = wordDistance(at, history + (base << 12), bestDistance - 1);
-    if (distance >= bestDistance) continue;
-    best = base;
-    bestDistance = distance;
-  }
+  const a = hinted(0, own);
+  const b = hinted(1, own);
+  const c = hinted(2, own);
+  const d = hinted(3, own);
+  best = NONE;
+  fewest = wordsMax + 1;
+  // Mostly they are few different ones.
+  compare(at, a);
+  if (b != a) compare(at, b);
+  if (c != a && c != b) compare(at, c);
+  if (d != a && d != b && d != c) compare(at, d);
   if (best != NONE) {
-    wordDelta(at, history + (best << 12), words, wordsMax, false);
+    takeWords(wordDelta(at, history + (best << 12), words, masks, wordsMax, false));
     mark(best);
     writeSlot(best, page);
-    writeMask();
-    words += bestDistance << 3;
     return KIND_SIMILAR;
   }
   if ((methods & USE_SHARED) == 0 || sharedSimilar() == 0) return NONE;
-  const count = wordDelta(at, SHARED_PAGE_AT, words, wordsMax, false);
+  const count = wordDelta(at, SHARED_PAGE_AT, words, masks, wordsMax, false);
   if (count > wordsMax) return NONE;
   writeRef();
-  writeMask();
-  words += count << 3;
+  takeWords(count);
   return KIND_SHARED_SIMILAR;
 }

@@ -48,6 +48,91 @@ export function hashStripes(at: u32, bytes: u32): void {
   a3 = b3;
 }
 
+/** The last page's sums: of the words in each of sixteen columns, and of those sums as they grew, turned from row to row. */
+let s0: v128 = i32x4.splat(0);
+let s1: v128 = i32x4.splat(0);
+let s2: v128 = i32x4.splat(0);
+let s3: v128 = i32x4.splat(0);
+let t0: v128 = i32x4.splat(0);
+let t1: v128 = i32x4.splat(0);
+let t2: v128 = i32x4.splat(0);
+let t3: v128 = i32x4.splat(0);
+
+/** By five bytes, so that what the same bit adds in one row after another comes to lie at sixteen places. */
+@inline function turned(d: v128): v128 {
+  return v128.shuffle<u8>(d, d, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4);
+}
+
+/** Adds up the page at `at`, for `hashSums`, `hasSums` and `sumsHint`. */
+export function sumPage(at: u32): void {
+  let b0 = i32x4.splat(0);
+  let b1 = i32x4.splat(0);
+  let b2 = i32x4.splat(0);
+  let b3 = i32x4.splat(0);
+  let c0 = i32x4.splat(0);
+  let c1 = i32x4.splat(0);
+  let c2 = i32x4.splat(0);
+  let c3 = i32x4.splat(0);
+  for (let end = at + 4096; at < end; at += 64) {
+    b0 = i32x4.add(b0, v128.load(at));
+    b1 = i32x4.add(b1, v128.load(at, 16));
+    b2 = i32x4.add(b2, v128.load(at, 32));
+    b3 = i32x4.add(b3, v128.load(at, 48));
+    c0 = i32x4.add(turned(c0), b0);
+    c1 = i32x4.add(turned(c1), b1);
+    c2 = i32x4.add(turned(c2), b2);
+    c3 = i32x4.add(turned(c3), b3);
+  }
+  s0 = b0;
+  s1 = b1;
+  s2 = b2;
+  s3 = b3;
+  t0 = c0;
+  t1 = c1;
+  t2 = c2;
+  t3 = c3;
+}
+
+/** Whether the last page's sums are anything but zeros. */
+export function hasSums(): bool {
+  const s = v128.or(v128.or(s0, s1), v128.or(s2, s3));
+  const t = v128.or(v128.or(t0, t1), v128.or(t2, t3));
+  return v128.any_true(v128.or(s, t));
+}
+
+/** A number from the last page's sums by which equal pages are looked for. */
+export function sumsHint(): u32 {
+  const p = i32x4.splat(P2);
+  let m = i32x4.add(i32x4.mul(t0, p), t1);
+  m = i32x4.add(i32x4.mul(m, p), t2);
+  m = i32x4.add(i32x4.mul(m, p), t3);
+  m = v128.xor(m, i32x4.shr_u(m, 15));
+  m = i32x4.mul(m, i32x4(0x9e3779b1, 0x85ebca77, 0xc2b2ae3d, 0x27d4eb2f));
+  m = i32x4.add(m, v128.shuffle<i32>(m, m, 2, 3, 0, 1));
+  m = i32x4.add(m, v128.shuffle<i32>(m, m, 1, 0, 3, 2));
+  const h = <u32>i32x4.extract_lane(m, 0);
+  return h ^ (h >> 15);
+}
+
+/** Takes the last page's sums, as two stripes. */
+export function hashSums(): void {
+  const p = i32x4.splat(P2);
+  const b0 = i32x4.add(mix(a0, s0, p), s1);
+  const b1 = i32x4.add(mix(a1, s1, p), s2);
+  const b2 = i32x4.add(mix(a2, s2, p), s3);
+  const b3 = i32x4.add(mix(a3, s3, p), s0);
+  a0 = i32x4.add(mix(b0, t0, p), t1);
+  a1 = i32x4.add(mix(b1, t1, p), t2);
+  a2 = i32x4.add(mix(b2, t2, p), t3);
+  a3 = i32x4.add(mix(b3, t3, p), t0);
+}
+
+/** Takes the page at `at` by its sums. */
+export function hashPageSums(at: u32): void {
+  sumPage(at);
+  hashSums();
+}
+
 /** Takes [at, at + bytes), filled with zeros to a multiple of 64, then the length. */
 export function hashUpdate(at: u32, bytes: u32): void {
   const whole = bytes & ~63;

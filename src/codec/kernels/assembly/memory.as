@@ -76,12 +76,32 @@ export function isEqual(a: u32, b: u32): bool {
   return true;
 }
 
+@inline export function copyBlock(to: u32, from: u32): void {
+  v128.store(to, v128.load(from));
+  v128.store(to, v128.load(from, 16), 16);
+  v128.store(to, v128.load(from, 32), 32);
+  v128.store(to, v128.load(from, 48), 48);
+}
+
 /** Copies a page; both lie apart. */
 export function copyPage(to: u32, from: u32): void {
-  for (let end = from + 4096; from < end; from += 64, to += 64) {
-    v128.store(to, v128.load(from));
-    v128.store(to, v128.load(from, 16), 16);
-    v128.store(to, v128.load(from, 32), 32);
-    v128.store(to, v128.load(from, 48), 48);
+  for (let end = from + 4096; from < end; from += 64, to += 64) copyBlock(to, from);
+}
+
+/** Copies a page to two places. */
+export function copyPageTwice(to: u32, also: u32, from: u32): void {
+  for (let end = from + 4096; from < end; from += 64, to += 64, also += 64) {
+    const x0 = v128.load(from);
+    const x1 = v128.load(from, 16);
+    const x2 = v128.load(from, 32);
+    const x3 = v128.load(from, 48);
+    v128.store(to, x0);
+    v128.store(to, x1, 16);
+    v128.store(to, x2, 32);
+    v128.store(to, x3, 48);
+    v128.store(also, x0);
+    v128.store(also, x1, 16);
+    v128.store(also, x2, 32);
+    v128.store(also, x3, 48);
   }
 }

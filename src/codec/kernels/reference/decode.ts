@@ -59,7 +59,8 @@ export class PlainDecode {
         else {
           const fault = this.#page(kind, out + 8, block, page);
           if (fault !== layout.ok) return fault;
-          this.#hash.stripes(out + 8, layout.pageBytes);
+          this.#hash.sum(out + 8);
+          this.#hash.sums();
         }
       }
     }

@@ -22,6 +22,9 @@ const [kinds, pages, slots, tops, masks, words, refs, raws] = [0, 1, 2, 3, 4, 5,
 /** Pages from here on are not kept. */
 export const keptPagesMax = 2 ** 48 - 1;
 
+/** So few changed words that another candidate would gain little. */
+const nearWords = 32;
+
 export class PlainEncode {
   readonly #memory: PlainMemory;
   readonly #delta: PlainDelta;
@@ -67,7 +70,8 @@ export class PlainEncode {
       if (flags === 0x28) {
         if (end - at < layout.pageRecordBytes) return layout.badRecord;
         if (this.#end(raws) - layout.rawsAt >= 128 * 4096) return layout.badLength;
-        this.#hash.stripes(at + 8, layout.pageBytes);
+        this.#hash.sum(at + 8);
+        this.#hash.sums();
         kind = this.#page(at + 8, block, page);
         at += layout.pageRecordBytes;
       } else {
@@ -228,7 +232,7 @@ export class PlainEncode {
       if (this.#takeWords(count, most)) return layout.kindSparse;
     }
     if (this.#uses(layout.useCopies | layout.useShared)) {
-      this.#hash.page(at);
+      if (this.#uses(layout.useShared)) this.#hash.page(at);
       const kind = this.#copy(at, own, page);
       if (kind !== none) return kind;
     }
@@ -250,7 +254,7 @@ export class PlainEncode {
   #copy(at: number, own: number, page: number): number {
     const memory = this.#memory;
     if (this.#uses(layout.useCopies)) {
-      const hint = memory.u32(layout.hashAt) & memory.get(layout.copiesMask);
+      const hint = this.#hash.hint() & memory.get(layout.copiesMask);
       const base = this.#hinted(memory.get(layout.copiesAt), hint, own);
       if (base !== none && memory.isEqual(at, this.#slotAt(base))) {
         this.#mark(base);
@@ -282,17 +286,17 @@ export class PlainEncode {
   #similar(at: number, own: number, page: number): number {
     const memory = this.#memory;
     const wordsMax = memory.get(layout.similarWordsMax);
-    let best: number = none;
-    let bestDistance = wordsMax + 1;
-    for (let i = 0; i < 4; i++) {
+    const bases = [0, 1, 2, 3].map((i) => {
       const feature = memory.u32(layout.sketchAt + 4 * i);
       const hint = ((feature << 2) | i) & memory.get(layout.sketchesMask);
-      const base = this.#hinted(memory.get(layout.sketchesAt), hint, own);
-      if (base === none || base === best) continue;
-      const distance = this.#delta.distance(at, this.#slotAt(base), bestDistance - 1);
-      if (distance >= bestDistance) continue;
-      best = base;
-      bestDistance = distance;
+      return this.#hinted(memory.get(layout.sketchesAt), hint, own);
+    });
+    let best: number = none;
+    let fewest = wordsMax + 1;
+    for (const base of new Set(bases)) {
+      if (base === none || (best !== none && fewest <= nearWords)) continue;
+      const count = this.#delta.distance(at, this.#slotAt(base), fewest - 1);
+      if (count < fewest) [best, fewest] = [base, count];
     }
     if (best === none) return this.#sharedSimilar(at, wordsMax);
     const count = this.#delta.words(at, this.#slotAt(best), this.#end(words), wordsMax, false);

@@ -16,6 +16,8 @@ export class PlainHash {
   readonly #memory: PlainMemory;
   /** Sixteen numbers of 32 bits. */
   readonly #lanes = new Int32Array(16);
+  /** Of the last page: the sum of the words in each of sixteen columns, then of those sums as they grew. */
+  readonly #sums = new Int32Array(32);
 
   constructor(memory: PlainMemory) {
     this.#memory = memory;
@@ -42,12 +44,47 @@ export class PlainHash {
   }
 
   #stripe(at: number): void {
+    this.#take((i) => this.#memory.u32(at + 4 * i));
+  }
+
+  #take(word: (i: number) => number): void {
     const lanes = this.#lanes;
     for (let i = 0; i < 16; i++) {
-      const here = this.#memory.u32(at + 4 * i);
-      const beside = this.#memory.u32(at + 4 * ((i + 4) % 16));
-      lanes[i] = mix(lanes[i] as number, here, p2) + beside;
+      lanes[i] = mix(lanes[i] as number, word(i), p2) + word((i + 4) % 16);
     }
+  }
+
+  /** Adds up a page, for `sums` and `hint`. */
+  sum(at: number): void {
+    const sums = this.#sums.fill(0);
+    const [own, grown] = [sums.subarray(0, 16), sums.subarray(16)];
+    for (let row = at; row < at + layout.pageBytes; row += 64) {
+      const before = grown.slice();
+      // Four times 16 bytes, each turned by five.
+      const from = (four: number, lane: number): number => before[four + (lane % 4)] as number;
+      for (let i = 0; i < 16; i++) {
+        own[i] = (own[i] as number) + this.#memory.u32(row + 4 * i);
+        const [four, lane] = [i - (i % 4), i % 4];
+        const turned = (from(four, lane + 1) >>> 8) | (from(four, lane + 2) << 24);
+        grown[i] = turned + (own[i] as number);
+      }
+    }
+  }
+
+  /** Takes the last page's sums, as two stripes. */
+  sums(): void {
+    for (const from of [0, 16]) this.#take((i) => this.#sums[from + i] as number);
+  }
+
+  /** A number from the last page's sums by which equal pages are looked for. */
+  hint(): number {
+    let all = 0;
+    for (const [i, order] of orders.entries()) {
+      let m = 0;
+      for (let j = 16 + i; j < 32; j += 4) m = Math.imul(m, p2) + (this.#sums[j] as number);
+      all += Math.imul((m | 0) ^ ((m | 0) >>> 15), order);
+    }
+    return ((all | 0) ^ ((all | 0) >>> 15)) >>> 0;
   }
 
   end(): void {

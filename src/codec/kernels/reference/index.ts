@@ -40,8 +40,9 @@ export class PlainKernels implements Kernels {
     this.#hash.begin(seed);
   }
 
-  hashStripes(at: number, bytes: number): void {
-    this.#hash.stripes(at, bytes);
+  hashPageSums(at: number): void {
+    this.#hash.sum(at);
+    this.#hash.sums();
   }
 
   hashUpdate(at: number, bytes: number): void {

@@ -1,0 +1,156 @@
+/**
+ * One migration in simulated time, as `auto` sees it: a thread that receives, encodes and sends, a source before it, a link and
+ * a window of bytes in flight behind it. Codecs and pages are real, the time that codecs take stands in a table.
+ */
+import type { BatchEncoder, PageBatch } from "../../src/codec/index.ts";
+import type { Clock } from "../../src/io/index.ts";
+import { LinkMeter } from "../../src/migrate/source/link-meter.ts";
+
+export interface World {
+  /** Bytes per ms, at that time. */
+  readonly link: (nowMs: number) => number;
+  /** Records per ms that QEMU delivers at most. */
+  readonly source: number;
+  /** Records that it has ready at most while this thread is busy. */
+  readonly readyBytes: number;
+}
+
+/** The time of the simulated thread, which codecs and waiting move on. */
+export class ThreadTime implements Clock {
+  ms = 0;
+  idleMs = 0;
+  nowMs = (): number => this.ms;
+  wallMs = (): number => this.ms;
+  after = (): never => {
+    throw new Error("nothing waits in this simulation");
+  };
+
+  idleUntil(ms: number): void {
+    if (ms <= this.ms) return;
+    this.idleMs += ms - this.ms;
+    this.ms = ms;
+  }
+}
+
+const roundTripMs = 0.4;
+const frameBytes = 32;
+/** As in src/migrate/flight-window.ts. */
+const queueMs = 40;
+const windowBytes = { first: 4 << 20, least: 512 << 10, most: 16 << 20 };
+/** What this thread needs besides encoding. */
+const receiveMsPerByte = 0.3e-6;
+const sendMsPerByte = 0.35e-6;
+
+interface Sent {
+  readonly totalBytes: number;
+  readonly ackedMs: number;
+}
+
+export interface Outcome {
+  readonly ms: number;
+  readonly sentBytes: number;
+}
+
+export function migrate(
+  batches: readonly PageBatch[],
+  encoder: BatchEncoder,
+  time: ThreadTime,
+  world: World,
+): Outcome {
+  const migration = new Migration(encoder, time, world);
+  for (const batch of batches) migration.carry(batch);
+  return migration.end();
+}
+
+class Migration {
+  readonly #encoder: BatchEncoder;
+  readonly #time: ThreadTime;
+  readonly #world: World;
+  readonly #meter = new LinkMeter();
+  readonly #flight: Sent[] = [];
+  /** Of the last half second. */
+  readonly #acks: Sent[] = [];
+  #sentBytes = 0;
+  #ackedBytes = 0;
+  #windowBytes = windowBytes.first;
+  #linkFreeMs = 0;
+  #sourceMs = 0;
+
+  constructor(encoder: BatchEncoder, time: ThreadTime, world: World) {
+    this.#encoder = encoder;
+    this.#time = time;
+    this.#world = world;
+  }
+
+  carry(batch: PageBatch): void {
+    this.#waitForRoom();
+    this.#waitForSource(batch.bytes);
+    const pieces = this.#encoder.encode(batch);
+    const body = pieces.reduce((sum, piece) => sum + piece.length, frameBytes);
+    this.#time.ms += batch.bytes * receiveMsPerByte + body * sendMsPerByte;
+    this.#sentBytes += body;
+    this.#linkFreeMs = Math.max(this.#linkFreeMs, this.#time.ms);
+    this.#linkFreeMs += body / this.#world.link(this.#linkFreeMs);
+    this.#flight.push({
+      totalBytes: this.#sentBytes,
+      ackedMs: this.#linkFreeMs + roundTripMs,
+    });
+  }
+
+  end(): Outcome {
+    this.#idleUntil(this.#flight.at(-1)?.ackedMs ?? 0);
+    return { ms: this.#time.ms, sentBytes: this.#sentBytes };
+  }
+
+  #waitForRoom(): void {
+    this.#acknowledge();
+    if (this.#inFlightBytes <= this.#windowBytes) return;
+    this.#meter.waits(this.#time.ms);
+    while (this.#inFlightBytes > this.#windowBytes * 0.75) {
+      this.#time.idleUntil((this.#flight[0] as Sent).ackedMs);
+      this.#acknowledge();
+    }
+    this.#meter.goesOn(this.#time.ms);
+  }
+
+  get #inFlightBytes(): number {
+    return this.#sentBytes - this.#ackedBytes;
+  }
+
+  #waitForSource(bytes: number): void {
+    const { source, readyBytes } = this.#world;
+    this.#sourceMs = Math.max(this.#sourceMs, this.#time.ms - readyBytes / source) + bytes / source;
+    this.#idleUntil(this.#sourceMs);
+  }
+
+  #idleUntil(ms: number): void {
+    for (let next = this.#flight[0]; next !== undefined && next.ackedMs <= ms; ) {
+      this.#time.idleUntil(next.ackedMs);
+      this.#acknowledge();
+      next = this.#flight[0];
+    }
+    this.#time.idleUntil(ms);
+  }
+
+  /** Takes the acknowledgements that have come. */
+  #acknowledge(): void {
+    for (let next = this.#flight[0]; next !== undefined && next.ackedMs <= this.#time.ms; ) {
+      this.#flight.shift();
+      this.#ackedBytes = next.totalBytes;
+      this.#size(next);
+      const state = this.#meter.acknowledged(this.#ackedBytes, this.#time.ms);
+      if (state !== undefined) this.#encoder.link?.(state);
+      next = this.#flight[0];
+    }
+  }
+
+  #size(ack: Sent): void {
+    this.#acks.push(ack);
+    while (ack.ackedMs - (this.#acks[0] as Sent).ackedMs > 500) this.#acks.shift();
+    const first = this.#acks[0] as Sent;
+    const ms = ack.ackedMs - first.ackedMs;
+    if (ms < 5) return;
+    const wanted = ((ack.totalBytes - first.totalBytes) / ms) * (queueMs + roundTripMs);
+    this.#windowBytes = Math.min(windowBytes.most, Math.max(windowBytes.least, wanted));
+  }
+}
