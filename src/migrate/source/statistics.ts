@@ -38,6 +38,7 @@ const nothingSent: SentCounts = {
 };
 /** A migration that goes on for ever must not fill memory with what it reports. */
 const roundsKeptMax = 200;
+const pageBytes = 4096;
 
 export class SourceStatistics {
   readonly #clock: Clock;
@@ -57,8 +58,6 @@ export class SourceStatistics {
   verifyMs: number | undefined;
   #round: Round | undefined;
   #status: RoundStatus | undefined;
-  /** Records sent at the start of the round. */
-  #roundRecordBytes = 0;
   #stoppedMs: number | undefined;
   #loadedMs: number | undefined;
   #handedOverMs: number | undefined;
@@ -100,7 +99,6 @@ export class SourceStatistics {
     this.#closeRound();
     this.#round = round;
     this.#status = status;
-    this.#roundRecordBytes = this.#pump.encodedRawBytes;
   }
 
   /** `timestampUs` is QEMU's own wall clock, -1 when unknown: our notice of it may come late. */
@@ -147,9 +145,10 @@ export class SourceStatistics {
   progress(): MigrationProgress {
     const nowMs = this.#clock.nowMs();
     const dirtyBytes = this.#round?.dirtyBytes ?? 0;
-    const sentBytes = this.#pump.encodedRawBytes - this.#roundRecordBytes;
     const bytesPerMs = this.#meter.recentBytesPerMs(10);
-    const remainingBytes = Math.max(0, dirtyBytes - sentBytes);
+    // Zero pages and pages left out count as done, too.
+    const donePages = seenPages(this.sentCounts()) - seenPages(this.#roundCounts);
+    const remainingBytes = Math.max(0, dirtyBytes - donePages * pageBytes);
     return {
       role: "source",
       phase: this.phase,
@@ -297,4 +296,8 @@ function difference(now: SentCounts, before: SentCounts): SentCounts {
 
 function finite(value: number | undefined): number | undefined {
   return value === undefined || !Number.isFinite(value) ? undefined : value;
+}
+
+function seenPages({ pageCount, zeroCount, droppedCount }: SentCounts): number {
+  return pageCount + zeroCount + droppedCount;
 }
