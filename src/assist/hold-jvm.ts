@@ -141,11 +141,14 @@ export async function collect(
   heap: HeapSnapshot,
   options: HoldJvmOptions,
 ): Promise<Hold> {
-  const { clock, gc, untilMs, linkBytesPerMs, sendsRunning } = options;
+  const { clock, gc, untilMs, linkBytesPerMs, sendsRunning, watchFree } = options;
   const kind = jvm.vm.collector === "g1" ? "periodic" : "phantom";
   const leftMs = untilMs - clock.nowMs();
   if (leftMs <= 0) throw new GodwitError("TIMEOUT", "no collection came in time");
-  const cheapMs = sendsRunning ? sendRunningMs[kind] : sendRatherMs;
+  // Zeroed early, its eden was empty then, and a periodic collection may not come again for long.
+  const runningMs =
+    kind === "periodic" && watchFree ? Number.POSITIVE_INFINITY : sendRunningMs[kind];
+  const cheapMs = sendsRunning ? runningMs : sendRatherMs;
   const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= cheapMs;
   if (gc === "none" || (gc === "auto" && (cheap || jvm.isIdle))) {
     options.soon?.();

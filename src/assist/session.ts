@@ -156,9 +156,10 @@ export class AssistSession implements AsyncDisposable {
   }
 
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
-  get earlyScrubMs(): number {
+  earlyScrubMs(linkBytesPerMs: number): number {
+    const isLast = this.#goingOn(linkBytesPerMs) === "rounds";
     const times = this.jvms.filter(scrubsEarly).map((jvm) => {
-      const collectionMs = jvm.vm.collector === "g1" ? periodicMs : 0;
+      const collectionMs = isLast && jvm.vm.collector === "g1" ? periodicMs : 0;
       return earlyScrubMs(earlyScrubInput(jvm)) + collectionMs;
     });
     return times.reduce((sum, ms) => sum + ms, 0);
@@ -246,7 +247,11 @@ export class AssistSession implements AsyncDisposable {
   async scrubEarly(given: ScrubEarlyOptions, patient: boolean): Promise<void> {
     this.#pending = true;
     const untilMs = this.#clock.nowMs() + given.timeoutMs * earlyShare;
-    const options = { ...this.#holdJvmOptions(given, untilMs), watchFree: false, patient };
+    // A periodic collection begins a concurrent cycle, and until that has ended no other can be had: only when none will be
+    // needed.
+    const isLast = this.#goingOn(given.linkBytesPerMs) === "rounds";
+    const how = { watchFree: false, patient: patient && isLast };
+    const options = { ...this.#holdJvmOptions(given, untilMs), ...how };
     for (const jvm of this.jvms) {
       try {
         const clean = await scrubEarly(this.agent, jvm, options, this.#clean.get(jvm));

@@ -352,8 +352,10 @@ export class Assistance {
   }
 
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
-  get earlyScrubMs(): number {
-    return this.isActive ? (this.#session?.earlyScrubMs ?? 0) : 0;
+  earlyScrubMs(bytesPerMs: number): number {
+    if (!this.isActive) return 0;
+    const { linkBytesPerMs } = this.#holdOptions(bytesPerMs);
+    return this.#session?.earlyScrubMs(linkBytesPerMs) ?? 0;
   }
 
   #holdOptions(bytesPerMs: number): ScrubEarlyOptions {

@@ -56,7 +56,7 @@ class World {
       refresh: note("refresh"),
       attach: () => {},
       grows: false,
-      earlyScrubMs: 1_000,
+      earlyScrubMs: () => 1_000,
       scrubEarly: async (_: number, patient: boolean) => {
         log.push(patient ? "zeroes patiently" : "zeroes");
         await this.scrubEarly();
@@ -99,6 +99,7 @@ class World {
       skip: { owedCount: 0, droppedCount: 0, hints: () => {} } as unknown as SkipMap,
       qemu: () => qemu as unknown as SourceQemu,
       phase: () => this.phase,
+      bytesPerMs: () => 50_000,
       start: (work) => void work,
       say: () => {},
     });

@@ -40,6 +40,8 @@ export interface AssistedRoundsOptions {
   readonly skip: SkipMap;
   readonly qemu: () => SourceQemu | undefined;
   readonly phase: () => SourcePhase;
+  /** What the link carries of memory, as measured lately; 0: not known. */
+  readonly bytesPerMs: () => number;
   /** Runs what nobody waits for; its failure is the migration's. */
   readonly start: (work: Promise<void>) => void;
   readonly say: (text: string) => void;
@@ -133,15 +135,22 @@ export class AssistedRounds {
 
   /** What can be zeroed before applications are held is zeroed while the first round ends. */
   #scrubInTime(): void {
-    const { assistance, clock, pump, skip } = this.#options;
-    const takesMs = assistance.earlyScrubMs;
+    const { assistance, bytesPerMs, clock, pump, skip } = this.#options;
+    const takesMs = assistance.earlyScrubMs(bytesPerMs());
     if (takesMs === 0 || this.#early !== undefined) return;
     const seen = pump.pageCount + pump.zeroCount + skip.droppedCount;
     const leftMs = ((clock.nowMs() - this.#beganMs) * (this.#pageCount - seen)) / Math.max(1, seen);
     if (leftMs > takesMs + hintsMs) return;
-    this.#early = assistance.scrubEarly(0, true);
+    this.#early = this.#scrubEarly();
     // Looked at when applications are prepared.
     this.#early.catch(() => {});
+  }
+
+  async #scrubEarly(): Promise<void> {
+    const { assistance, bytesPerMs } = this.#options;
+    // How fast heaps fill has to be known well: at the beginning they were seen for a moment only.
+    await this.refresh();
+    await assistance.scrubEarly(bytesPerMs(), true);
   }
 
   /** After the first round: answers whether help was given up because it does not pay. */

@@ -137,6 +137,7 @@ export class SourceSession {
       skip: this.#skip,
       qemu: () => this.#qemu,
       phase: () => this.#driver.state.phase,
+      bytesPerMs: () => this.#recordsPerMs(),
       start: (work) => this.#start(work),
       say,
     });
