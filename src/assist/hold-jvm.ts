@@ -172,7 +172,8 @@ export async function collect(
     if (held !== undefined) return held;
   } catch (error) {
     // Nobody allocates, so that what is in eden will hardly change either: it can be sent.
-    const sendable = jvm.isIdle || heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= sendMsMax;
+    const edenMs = heap.edenUsedBytes / Math.max(1, linkBytesPerMs);
+    const sendable = sendsRunning || jvm.isIdle || edenMs <= sendMsMax;
     if (!isTimeout(error) || !sendable) throw error;
     return { how: "none", held: await holdNow(agent, jvm, options) };
   }

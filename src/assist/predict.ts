@@ -51,6 +51,8 @@ export interface Prediction {
 
 /** Stop, device state, start: what a switch-over costs beside pages. */
 const fixedMs = 45;
+/** QEMU is told to stop the VM when what is left takes so much less than the limit allows. */
+const reserveMs = 60;
 const roundsMax = 30;
 /** No round with assistance is shorter. */
 const shortRoundMs = 250;
@@ -127,7 +129,7 @@ function estimate(
   dirtied: (ms: number) => number,
 ): Estimate {
   const { linkBytesPerMs, downtimeLimitMs } = input;
-  const restBytes = Math.max(0, downtimeLimitMs - fixedMs) * linkBytesPerMs;
+  const restBytes = Math.max(0, downtimeLimitMs - reserveMs) * linkBytesPerMs;
   let toSend = firstBytes;
   let wireBytes = 0;
   let smallest = Number.POSITIVE_INFINITY;

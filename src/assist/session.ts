@@ -246,7 +246,7 @@ export class AssistSession implements AsyncDisposable {
    */
   async scrubEarly(given: ScrubEarlyOptions, patient: boolean): Promise<void> {
     this.#pending = true;
-    const untilMs = this.#clock.nowMs() + given.timeoutMs * earlyShare;
+    const untilMs = this.#clock.nowMs() + given.timeoutMs * (patient ? 1 : earlyShare);
     // A periodic collection begins a concurrent cycle, and until that has ended no other can be had: only when none will be
     // needed.
     const isLast = this.#goingOn(given.linkBytesPerMs) === "rounds";
@@ -330,8 +330,8 @@ export class AssistSession implements AsyncDisposable {
     for (const one of applications) scrubbedPages += await this.#scrubAreas(one);
     const scrubbedMs = clock.nowMs();
     await travelling;
-    const endMs = clock.nowMs();
     if (letGo) await this.agent.thaw();
+    const endMs = clock.nowMs();
     // The guest's clock stands still while the VM is stopped. What is left of this when it runs again is waited for by the
     // agent alone; to be told by its host there takes longer in a guest that has just arrived.
     const judgedMs = Math.max(0, (judgedFromMs ?? endMs) + judgeMs - endMs);
@@ -355,7 +355,8 @@ export class AssistSession implements AsyncDisposable {
 
   /** Registered programs are not to touch what they gave up before the VM has moved. */
   #goingOn(linkBytesPerMs: number): GoingOn {
-    if (this.jvms.length === 0 || this.hasApplications) return "arrived";
+    const givesUp = this.#applications.some(({ areas }) => areas.length > 0);
+    if (this.jvms.length === 0 || givesUp) return "arrived";
     let bytesPerMs = 0;
     for (const { allocation } of this.jvms) {
       bytesPerMs += allocation.bytesPerMs ?? Number.POSITIVE_INFINITY;

@@ -76,8 +76,16 @@ export function createEncoder(codec: CodecChoice, options: EncoderOptions = {}):
 function createAuto(memoryBytes: number, options: EncoderOptions): BatchEncoder {
   const hasHistory = memoryBytes >= codecMemoryBytesMin;
   let streams: StreamsEncoder | undefined;
-  const make = (): StreamsEncoder =>
-    new StreamsEncoder(hasHistory ? { method: "hybrid", memoryBytes } : { method: "zero" });
+  const make = (): StreamsEncoder => {
+    if (!hasHistory) return new StreamsEncoder({ method: "zero" });
+    try {
+      return new StreamsEncoder({ method: "hybrid", memoryBytes });
+    } catch (error) {
+      // No address space for a history.
+      if (!(error instanceof GodwitError) || error.code !== "CONFIG_INVALID") throw error;
+      return new StreamsEncoder({ method: "zero" });
+    }
+  };
   const candidate = (pack: "lz4" | "zstd", level: number): Candidate => ({
     name: `${hasHistory ? "hybrid-" : ""}${pack}${pack === "zstd" ? `-${level}` : ""}`,
     use() {

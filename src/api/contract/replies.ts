@@ -100,7 +100,7 @@ export const assist = z.object({
       without: estimate,
       with: estimate,
       saves: z.boolean(),
-      savesTraffic: z.boolean(),
+      savesTraffic: z.boolean().optional(),
       pays: z.boolean(),
       text: z.string(),
     })

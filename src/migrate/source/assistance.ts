@@ -45,10 +45,25 @@ const dropCachesMs = 20_000;
 const lookMs = 120;
 /** Assumed until the link has been measured. */
 const linkBytesPerMsAssumed = 117_000;
-/** What a guest's processor does, at least: zeroing a process's pages, and what it takes to freeze and thaw a process. */
+/**
+ * What a guest's processor does, at least: zeroing a process's pages, which QEMU then has to look at; what it takes to freeze
+ * and thaw a process; and a collection, which takes as long as it takes to copy what survives.
+ */
 const processors = {
-  kvm: { scrubBytesPerMs: 3_000_000, collectionMs: 20, freezeAndThawMs: 10 },
-  emulated: { scrubBytesPerMs: 1_200_000, collectionMs: 40, freezeAndThawMs: 60 },
+  kvm: {
+    scrubBytesPerMs: 3_000_000,
+    lookMsPerZeroPage: 0.001,
+    freezeAndThawMs: 10,
+    collectionMs: 5,
+    survivorBytesPerMs: 500_000,
+  },
+  emulated: {
+    scrubBytesPerMs: 1_200_000,
+    lookMsPerZeroPage: 0.0025,
+    freezeAndThawMs: 60,
+    collectionMs: 10,
+    survivorBytesPerMs: 50_000,
+  },
 } as const;
 const phantomWaitMs = 60;
 const periodicWaitMs = 700;
@@ -83,6 +98,7 @@ export class Assistance {
   #beginning: Promise<void> = Promise.resolve();
   #refreshing: Promise<void> | undefined;
   #holding = false;
+  #zeroing = false;
   #state: AssistState | "looking";
   #text: string;
   #prediction: Prediction | undefined;
@@ -112,9 +128,14 @@ export class Assistance {
     return this.#state === "active";
   }
 
-  /** The applications stand still: whoever runs the VM next has to let them go. */
+  /** The applications were held, and their memory zeroed: nothing is left out any more. */
   get isHeld(): boolean {
     return this.#state === "used";
+  }
+
+  /** They are held until the VM has arrived: whoever runs it then has to let them go. */
+  get isStandingStill(): boolean {
+    return this.isHeld && this.goesOn === "arrived";
   }
 
   /** When what was held goes on; undefined: nothing was. */
@@ -252,13 +273,23 @@ export class Assistance {
       otherDirtyMs: this.#otherDirty.overMs,
       linkBytesPerMs,
       downtimeLimitMs: this.#options.downtimeLimitMs,
-      holdMs:
-        (collects ? this.#processor.collectionMs : 0) +
-        this.#processor.freezeAndThawMs +
-        session.lateScrubBytes / this.#processor.scrubBytesPerMs,
+      holdMs: this.#holdMs(collects ? survivorBytes : undefined, session.lateScrubBytes),
       waitMs: Math.max(0, ...jvms.map(waitMsOf)),
       survivorBytes,
     });
+  }
+
+  /** `survivorBytes`: of a collection; undefined: there is none. */
+  #holdMs(survivorBytes: number | undefined, lateScrubBytes: number): number {
+    const processor = this.#processor;
+    const { freezeAndThawMs, scrubBytesPerMs, lookMsPerZeroPage } = processor;
+    const { collectionMs, survivorBytesPerMs } = processor;
+    return (
+      (survivorBytes === undefined ? 0 : collectionMs + survivorBytes / survivorBytesPerMs) +
+      freezeAndThawMs +
+      lateScrubBytes / scrubBytesPerMs +
+      (lateScrubBytes / pageBytes) * lookMsPerZeroPage
+    );
   }
 
   /** The stream has begun: its blocks are known. */
@@ -287,7 +318,7 @@ export class Assistance {
   /** Asks the guest what is disposable now. Fails when it does not answer. */
   async refresh(): Promise<void> {
     const session = this.#session;
-    if (!this.isActive || session === undefined || this.#holding) return;
+    if (!this.isActive || session === undefined || this.#holding || this.#zeroing) return;
     this.#refreshing ??= this.#refresh(session).finally(() => {
       this.#refreshing = undefined;
     });
@@ -348,7 +379,15 @@ export class Assistance {
 
   /** What programs that allocate slowly do not use is zeroed while they work. */
   async scrubEarly(bytesPerMs: number, patient: boolean): Promise<void> {
-    if (this.isActive) await this.#session?.scrubEarly(this.#holdOptions(bytesPerMs), patient);
+    if (!this.isActive) return;
+    // Looking for frames keeps the agent from answering for some time, in which a program would stand still.
+    this.#zeroing = true;
+    try {
+      await this.#refreshing?.catch(() => {});
+      if (this.isActive) await this.#session?.scrubEarly(this.#holdOptions(bytesPerMs), patient);
+    } finally {
+      this.#zeroing = false;
+    }
   }
 
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */

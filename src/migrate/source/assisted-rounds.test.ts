@@ -20,6 +20,8 @@ class World {
   owedCount = 0;
   nowMs = 0;
   sentPages = 0;
+  canBeArmed = true;
+  leftBytes = 0;
   isActive = true;
   goesOn: GoingOn = "arrived";
   /** What `hold` does. */
@@ -39,8 +41,12 @@ class World {
       nowMs: () => this.nowMs,
       wallMs: () => 0,
       after: (ms, run) => {
-        this.timers.push({ ms, run });
-        return () => {};
+        const timer = { ms, run };
+        this.timers.push(timer);
+        return () => {
+          const at = this.timers.indexOf(timer);
+          if (at >= 0) this.timers.splice(at, 1);
+        };
       },
     };
     const isActive = (): boolean => this.isActive;
@@ -76,6 +82,7 @@ class World {
         return sentPages();
       },
       zeroCount: 0,
+      blankCount: 0,
       useSkip: () => {},
       sendBlank: note("blank"),
       hold: (reason: string) => log.push(`hold ${reason}`),
@@ -90,7 +97,11 @@ class World {
     const qemu = {
       forceSwitchover: note("may end"),
       iterate: note("iterate"),
-      arm: async (bytes: number) => void log.push(`arm ${bytes}`),
+      arm: async (bytes: number) => {
+        log.push(`arm ${bytes}`);
+        return this.canBeArmed;
+      },
+      query: async () => ({ ram: { remaining: this.leftBytes } }),
     };
     this.rounds = new AssistedRounds({
       clock,
@@ -194,10 +205,11 @@ test("applications that went on: a pass, what is owed, then less and less patien
   world.phase = "switchover";
   world.log.length = 0;
   let stopped = false;
-  const ended = world.rounds.end(1000, 345, () => stopped);
+  const ended = world.rounds.end(1000, 360, () => stopped);
   await Promise.resolve();
-  assert.deepEqual(world.log, [], "the pass under way brings what was zeroed");
-  void world.rounds.passBegan(20);
+  assert.equal(world.rounds.passBegan(20), undefined);
+  assert.deepEqual(world.log, [], "the pass that begins now brings what was zeroed");
+  void world.rounds.passBegan(40);
   world.sent.resolve();
   world.timers.length = 0;
   for (let i = 0; i < 20; i++) await Promise.resolve();
@@ -208,17 +220,40 @@ test("applications that went on: a pass, what is owed, then less and less patien
   await tick(world);
   await ended;
   assert.equal(world.log.at(-1), "arm 180000", "nothing more once the VM is stopped");
+  world.rounds.close();
+  assert.equal(world.timers.length, 0);
 });
 
-test("applications that write too much after all: the VM is stopped with what is left", async () => {
-  const world = new World();
+/** How often time passed until the VM was stopped by force. */
+async function forced(world: World): Promise<number> {
   world.goesOn = "rounds";
   world.sent.resolve();
   world.phase = "switchover";
-  const ended = world.rounds.end(1000, 345, () => false);
-  for (let i = 0; i < 6; i++) await tick(world);
+  let isEnded = false;
+  const ended = world.rounds.end(1000, 360, () => false).then(() => (isEnded = true));
+  let ticks = 0;
+  for (; !isEnded && ticks < 1000; ticks++) await tick(world);
   await ended;
-  assert.deepEqual(world.log.slice(-4), ["arm 300000", "gate opens", "no pace", "may end"]);
+  assert.deepEqual(world.log.slice(-3), ["gate opens", "no pace", "may end"]);
+  return ticks;
+}
+
+test("applications that write too much after all: a pass is not cut short, then the VM is stopped", async () => {
+  const little = new World();
+  const much = new World();
+  much.leftBytes = 2_300_000;
+  const endless = new World();
+  endless.leftBytes = 1e12;
+  const [first, second, third] = [await forced(little), await forced(much), await forced(endless)];
+  // 2.3 MB at 1 MB/s, less the 0.3 s that the limit allows, in steps of 0.16 s.
+  assert.equal(second - first, 13);
+  assert.ok(third > second && third < 100, `${third}`);
+});
+
+test("a QEMU that cannot be told how much may be left: the VM is stopped after one pass", async () => {
+  const world = new World();
+  world.canBeArmed = false;
+  assert.ok((await forced(world)) <= 3);
 });
 
 test("what can be zeroed early is zeroed while the first round ends, once, and is waited for", async () => {

@@ -28,8 +28,8 @@ const passMsMax = 10_000;
  */
 const restShares = [0.3, 0.6, 1] as const;
 const restShareMs = 160;
-/** Device state and the start at the destination take as long as this much memory. */
-const fixedMs = 45;
+/** Device state, the start at the destination and what is under way: as without help. */
+const reserveMs = 60;
 /** Between two looks at what is disposable, as long as it grows. */
 const hintsMs = 400;
 
@@ -57,8 +57,10 @@ export class AssistedRounds {
   #decided = false;
   /** Applications stand still: from here on every pass is as short as it can be. */
   #holds = false;
-  /** What was left out follows when the pass under way has ended. */
+  /** What was left out follows when so many more passes have begun. */
   #rest: PromiseWithResolvers<void> | undefined;
+  #restPasses = 0;
+  #timers: (() => void)[] = [];
 
   constructor(options: AssistedRoundsOptions) {
     this.#options = options;
@@ -101,7 +103,8 @@ export class AssistedRounds {
     const { assistance, clock, pump } = this.#options;
     const waitMs = roundMsMin - (startMs - this.#passStartMs);
     this.#passStartMs = startMs;
-    const rest = this.#sendRest();
+    this.#restPasses--;
+    const rest = this.#restPasses > 0 ? undefined : this.#sendRest();
     const isEarly = this.#options.phase() === "rounds" || this.#options.phase() === "preparing";
     if (!assistance.isActive || waitMs <= 0 || !isEarly || this.#holds) return rest;
     pump.hold("round");
@@ -138,7 +141,9 @@ export class AssistedRounds {
     const { assistance, bytesPerMs, clock, pump, skip } = this.#options;
     const takesMs = assistance.earlyScrubMs(bytesPerMs());
     if (takesMs === 0 || this.#early !== undefined) return;
-    const seen = pump.pageCount + pump.zeroCount + skip.droppedCount;
+    const { blankCount, pageCount, zeroCount } = pump;
+    // QEMU sends what was announced as blank, too.
+    const seen = pageCount + zeroCount - blankCount + skip.droppedCount;
     const leftMs = ((clock.nowMs() - this.#beganMs) * (this.#pageCount - seen)) / Math.max(1, seen);
     if (leftMs > takesMs + hintsMs) return;
     this.#early = this.#scrubEarly();
@@ -212,30 +217,60 @@ export class AssistedRounds {
 
   /** After `prepare`: lets QEMU stop the VM, at once or when little is left. */
   async end(bytesPerMs: number, downtimeLimitMs: number, isStopped: () => boolean): Promise<void> {
-    const { assistance, clock, phase, pump, qemu } = this.#options;
+    const { assistance, phase, pump, qemu } = this.#options;
     const isOver = (): boolean => phase() !== "switchover" || isStopped();
-    if (assistance.goesOn === "rounds") {
-      await this.#restSent();
-      const restMs = Math.max(fixedMs, downtimeLimitMs - fixedMs);
-      for (const share of restShares) {
-        if (isOver()) return;
-        await qemu()?.arm(Math.round(bytesPerMs * restMs * share));
-        await sleep(clock, restShareMs);
-      }
-    }
+    if (assistance.goesOn === "rounds") await this.#converge(bytesPerMs, downtimeLimitMs, isOver);
     if (isOver()) return;
     pump.allowSwitchover();
     pump.liftBandwidth();
     await qemu()?.forceSwitchover();
   }
 
-  /** Resolves when what was left out, and does not follow in the pass under way, was sent. */
-  #restSent(): Promise<void> {
-    const { clock } = this.#options;
+  /** Ordinary rounds: returns when the VM is stopped, or when another round would leave no less. */
+  async #converge(
+    bytesPerMs: number,
+    downtimeLimitMs: number,
+    isOver: () => boolean,
+  ): Promise<void> {
+    const { clock, pump, qemu } = this.#options;
+    // However slowly what is owed may be sent, the switch-over has a deadline.
+    this.#after(passMsMax, () => pump.liftBandwidth());
+    // The pass under way may have begun before the collection: the next one brings what that wrote, and the zeroes.
+    await this.#restSent(2);
+    const restMs = Math.max(reserveMs, downtimeLimitMs - reserveMs);
+    for (const share of restShares) {
+      if (isOver()) return;
+      const canBeArmed = await qemu()?.arm(Math.round(bytesPerMs * restMs * share));
+      if (canBeArmed !== true) return;
+      await sleep(clock, restShareMs);
+    }
+    if (isOver()) return;
+    // A pass is not cut short: what is left of it would travel while the VM stands still.
+    const { ram } = (await qemu()?.query()) ?? {};
+    const leftMs = (ram?.remaining ?? 0) / Math.max(1, bytesPerMs) - restMs;
+    for (let ms = 0; ms < Math.min(passMsMax, leftMs) && !isOver(); ms += restShareMs) {
+      await sleep(clock, restShareMs);
+    }
+  }
+
+  /** Resolves when what was left out was sent, unless QEMU did in the passes of which so many have yet to begin. */
+  #restSent(passCount: number): Promise<void> {
     this.#rest ??= Promise.withResolvers<void>();
+    this.#restPasses = passCount;
     const { promise } = this.#rest;
-    clock.after(passMsMax, () => void this.#sendRest());
+    this.#after(passMsMax, () => void this.#sendRest());
     return promise;
+  }
+
+  /** What runs out with the migration. */
+  #after(ms: number, run: () => void): void {
+    this.#timers.push(this.#options.clock.after(ms, run));
+  }
+
+  /** The migration is over. */
+  close(): void {
+    for (const stop of this.#timers.splice(0)) stop();
+    this.#sendRest();
   }
 
   /** The time to prepare has passed. */
@@ -263,7 +298,7 @@ export class AssistedRounds {
     const early: readonly SourcePhase[] = ["setup", "rounds", "preparing"];
     if (early.includes(phase())) await qemu()?.iterate();
     // Most of it QEMU knows to be dirty, and sends in the pass that is under way.
-    start(this.#restSent());
+    start(this.#restSent(1));
   }
 
   #sendRest(): Promise<void> | undefined {

@@ -82,6 +82,8 @@ export class SourcePump implements StreamSink {
 
   pageCount = 0;
   zeroCount = 0;
+  /** Of the zero pages, those announced before QEMU came to them. */
+  blankCount = 0;
   /** QEMU waits for `allowSwitchover`. Without the capability it would take that word for an error. */
   isGated = false;
   /** Left out before, and read from the guest's memory since. */
@@ -354,6 +356,7 @@ export class SourcePump implements StreamSink {
       header.zeroCount = pages.length;
       header.bodyBytes = body.length;
       this.zeroCount += pages.length;
+      this.blankCount += pages.length;
       this.#sendBatch(header, [body], () => {});
       await this.#room(body.length);
     }

@@ -94,15 +94,18 @@ export class SourceQemu {
 
   /**
    * Lets QEMU stop the VM as soon as at most `restBytes` are left (its threshold is bandwidth x limit, looked at every 100
-   * ms), or only when nothing is (0). Without the parameter (before 8.2) that is decided at the end of rounds only.
+   * ms), or only when nothing is (0). Without the parameter (before 8.2) that is decided at the end of rounds only:
+   * then it answers false.
    */
-  async arm(restBytes: number): Promise<void> {
-    if (this.#restored || !this.#hasSwitchoverBandwidth || restBytes === this.#armedBytes) return;
+  async arm(restBytes: number): Promise<boolean> {
+    if (this.#restored || !this.#hasSwitchoverBandwidth) return false;
+    if (restBytes === this.#armedBytes) return true;
     this.#armedBytes = restBytes;
     await setMigrationParameters(this.qmp, {
       "downtime-limit": restBytes > 0 ? 1000 : iterateDowntimeMs,
       "avail-switchover-bandwidth": restBytes > 0 ? restBytes : iterateBandwidth,
     });
+    return true;
   }
 
   /**

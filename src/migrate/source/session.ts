@@ -92,7 +92,8 @@ export class SourceSession {
     this.#clock = clock;
     this.#meter = new RateMeter(clock.nowMs());
     const { options } = job;
-    const prepareMs = options.assistTimeoutMs + deadlines.prepareMs;
+    // Zeroing early and holding have the time that was given each.
+    const prepareMs = options.assistTimeoutMs * 2 + deadlines.prepareMs;
     const times = { ...deadlines, prepareMs, ...job.deadlines, fixedMs: fixedDowntimeMs };
     this.#driver = new Driver({
       clock,
@@ -404,7 +405,10 @@ export class SourceSession {
         this.#handingOver = this.#handOver();
         return this.#start(this.#handingOver);
       case "tell-handed-over":
-        return this.#channel.sendControl({ type: "handed-over", thaw: this.#assistance.isHeld });
+        return this.#channel.sendControl({
+          type: "handed-over",
+          thaw: this.#assistance.isStandingStill,
+        });
       case "resolve-handed-over":
         return void this.#resolve().catch((error: unknown) => {
           this.#dispatch({ type: "failed", error: toErrorRecord(error) });
@@ -572,6 +576,7 @@ export class SourceSession {
     this.#driver.close();
     this.#server?.close();
     this.#pump.stop();
+    this.#assisted.close();
     await this.#channel.finish(2_000);
     await this.#assistance[Symbol.asyncDispose]();
     await this.#memory?.[Symbol.asyncDispose]();
