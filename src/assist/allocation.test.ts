@@ -16,8 +16,21 @@ test("the rate counts what collections emptied in between", () => {
   meter.update(use(3, 20_000), 100);
   assert.equal(meter.bytesPerMs, 100);
   meter.update(use(5, 20_000), 400);
-  assert.equal(meter.bytesPerMs, (100 + 200_000 / 300) / 2);
-  assert.equal(Math.round(meter.fullInMs(use(5, 85_000)) ?? 0), 39);
+  const rate = (100 * 1000 + (200_000 / 300) * 300) / 1300;
+  assert.equal(Math.round(meter.bytesPerMs ?? 0), Math.round(rate));
+  assert.equal(Math.round(meter.fullInMs(use(5, 85_000)) ?? 0), Math.round(15_000 / rate));
+});
+
+test("one collection in a short span says nothing, in a long one little is lost", () => {
+  const meter = new AllocationMeter();
+  meter.update(use(1, 10_000), 0);
+  meter.update(use(1, 20_000), 100);
+  meter.update(use(2, 5_000), 200);
+  assert.equal(meter.bytesPerMs, 100);
+  meter.update(use(2, 15_000), 300);
+  assert.equal(meter.bytesPerMs, 100);
+  meter.update(use(3, 15_000), 1_300);
+  assert.equal(meter.bytesPerMs, 100);
 });
 
 test("too short a span says nothing; an idle heap never fills", () => {

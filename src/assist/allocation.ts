@@ -10,7 +10,9 @@ export interface EdenUse {
 /** Shorter spans say little: a thread takes its allocation buffer in one piece. */
 const spanMsMin = 50;
 /** A span of this length counts as much as all before it. */
-const evenSpanMs = 300;
+const evenSpanMs = 1_000;
+/** In a shorter one a collection hides what was allocated: eden need not have been full, nor have the same size after it. */
+const collectedSpanMsMin = 1_000;
 
 export class AllocationMeter {
   #last: { readonly use: EdenUse; readonly atMs: number } | undefined;
@@ -30,9 +32,10 @@ export class AllocationMeter {
     const spanMs = nowMs - last.atMs;
     if (spanMs < spanMsMin) return;
     this.#last = { use, atMs: nowMs };
-    this.watchedMs += spanMs;
     const edenBytes = use.edenUsedBytes + use.edenFreeBytes;
     const collections = Math.max(0, use.collections - last.use.collections);
+    if (collections === 1 && spanMs < collectedSpanMsMin) return;
+    this.watchedMs += spanMs;
     const filled = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;
     const rate = Math.max(0, filled) / spanMs;
     const newest = spanMs / (spanMs + evenSpanMs);

@@ -2,7 +2,7 @@
 import type { Clock } from "../io/index.ts";
 import type { AgentClient, AgentProcess } from "./agent/index.ts";
 import { AllocationMeter } from "./allocation.ts";
-import { type HeapSnapshot, HotspotVm } from "./hotspot/index.ts";
+import { type HeapSnapshot, HotspotVm, type PauseTimes } from "./hotspot/index.ts";
 import type { Participant } from "./participant.ts";
 import type { MemoryRange } from "./ranges.ts";
 
@@ -17,6 +17,7 @@ export class JvmParticipant implements Participant {
   readonly vm: HotspotVm;
   readonly allocation = new AllocationMeter();
   readonly #clock: Clock;
+  #pauses: PauseTimes | undefined;
   /** The newest one. */
   heap: HeapSnapshot;
 
@@ -57,9 +58,17 @@ export class JvmParticipant implements Participant {
     return bytesPerMs !== undefined && bytesPerMs < idleBytesPerMs && watchedMs >= idleAfterMs;
   }
 
+  /** How long its next collection will take, judged by those that it had; undefined: not known. */
+  get collectionMs(): number | undefined {
+    const pauses = this.#pauses;
+    if (pauses === undefined || pauses.count === 0) return undefined;
+    return Math.max(pauses.lastMs, pauses.totalMs / pauses.count);
+  }
+
   /** Of an idle one only what is free: its eden will not be collected. */
   async disposable(): Promise<readonly MemoryRange[]> {
     const heap = await this.snapshot();
+    this.#pauses = (await this.vm.pauseTimes()) ?? this.#pauses;
     return this.isIdle ? heap.dead : heap.disposable;
   }
 }

@@ -5,6 +5,7 @@
  * are described. From then on a snapshot is one round trip. Nothing is ever executed in the JVM, and nothing is written
  * here: `phantom` and `periodicCollection` only say what to write.
  */
+import { GodwitError } from "../../base/index.ts";
 import { type MemoryRange, totalBytes } from "../ranges.ts";
 import { assertSafeOptions, type Collector, collectorOf, type Flags, readFlags } from "./flags.ts";
 import { openG1 } from "./g1.ts";
@@ -29,6 +30,7 @@ import {
   unsupported,
   type View,
 } from "./memory.ts";
+import { PerfData, type PauseTimes } from "./perf-data.ts";
 import { openParallel } from "./parallel.ts";
 import { assertKnownRelease, releaseOf } from "./release.ts";
 import { openSerial } from "./serial.ts";
@@ -60,6 +62,7 @@ export class HotspotVm {
   readonly #parts: Parts;
   readonly #mappings: ProcessMappings;
   #arrayClass: ArrayClass | undefined;
+  #perfData: PerfData | "none" | undefined;
   /** Eden of the last snapshot, with what else is needed to search and to fill it. */
   readonly #edens = new WeakMap<HeapSnapshot, EdenPlace>();
 
@@ -104,6 +107,19 @@ export class HotspotVm {
   /** The -Xmx in force. */
   get maxHeapBytes(): number {
     return this.#parts.maxHeapBytes;
+  }
+
+  /** How long young collections took; undefined when the JVM does not say. Three round trips, then one. Fails with AGENT_*. */
+  async pauseTimes(): Promise<PauseTimes | undefined> {
+    const bounded = new BoundedMemory(this.#memory, snapshotBudget);
+    try {
+      this.#perfData ??= (await PerfData.find(bounded, this.#parts.structs)) ?? "none";
+      return this.#perfData === "none" ? undefined : await this.#perfData.read(bounded);
+    } catch (error) {
+      if (!(error instanceof GodwitError) || error.code !== "ASSIST_UNSUPPORTED") throw error;
+      this.#perfData = "none";
+      return undefined;
+    }
   }
 
   /**

@@ -256,7 +256,7 @@ export class Assistance {
   #predict(session: AssistSession, linkBytesPerMs: number): Prediction {
     const { memoryTotalBytes, memoryFreeBytes } = session.agent.hello;
     const { disposableBytes, jvms } = session;
-    const collects = jvms.some((jvm) => !jvm.isIdle);
+    const collectionMs = jvms.reduce((sum, jvm) => sum + this.#collectionMs(jvm), 0);
     const survivorBytes = jvms.reduce((sum, { heap }) => sum + heap.survivorUsedBytes, 0);
     return predict({
       usedBytes: Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes),
@@ -273,23 +273,22 @@ export class Assistance {
       otherDirtyMs: this.#otherDirty.overMs,
       linkBytesPerMs,
       downtimeLimitMs: this.#options.downtimeLimitMs,
-      holdMs: this.#holdMs(collects ? survivorBytes : undefined, session.lateScrubBytes),
+      holdMs: collectionMs + this.#freezeAndScrubMs(session.lateScrubBytes),
       waitMs: Math.max(0, ...jvms.map(waitMsOf)),
       survivorBytes,
     });
   }
 
-  /** `survivorBytes`: of a collection; undefined: there is none. */
-  #holdMs(survivorBytes: number | undefined, lateScrubBytes: number): number {
-    const processor = this.#processor;
-    const { freezeAndThawMs, scrubBytesPerMs, lookMsPerZeroPage } = processor;
-    const { collectionMs, survivorBytesPerMs } = processor;
-    return (
-      (survivorBytes === undefined ? 0 : collectionMs + survivorBytes / survivorBytesPerMs) +
-      freezeAndThawMs +
-      lateScrubBytes / scrubBytesPerMs +
-      (lateScrubBytes / pageBytes) * lookMsPerZeroPage
-    );
+  /** Judged by the collections that it had; if they are not known, by what it has to copy. */
+  #collectionMs(jvm: JvmParticipant): number {
+    if (jvm.isIdle) return 0;
+    const { collectionMs, survivorBytesPerMs } = this.#processor;
+    return jvm.collectionMs ?? collectionMs + jvm.heap.survivorUsedBytes / survivorBytesPerMs;
+  }
+
+  #freezeAndScrubMs(bytes: number): number {
+    const { freezeAndThawMs, scrubBytesPerMs, lookMsPerZeroPage } = this.#processor;
+    return freezeAndThawMs + bytes / scrubBytesPerMs + (bytes / pageBytes) * lookMsPerZeroPage;
   }
 
   /** The stream has begun: its blocks are known. */
@@ -384,7 +383,14 @@ export class Assistance {
     this.#zeroing = true;
     try {
       await this.#refreshing?.catch(() => {});
-      if (this.isActive) await this.#session?.scrubEarly(this.#holdOptions(bytesPerMs), patient);
+      const session = this.#session;
+      if (!this.isActive || session === undefined) return;
+      // A collection that would take too long is not for nothing.
+      const isWanted = this.#options.assist === "require" || session.hasApplications;
+      if (patient && !isWanted && !this.#predict(session, this.#linkBytesPerMs(bytesPerMs)).pays) {
+        return;
+      }
+      await session.scrubEarly(this.#holdOptions(bytesPerMs), patient);
     } finally {
       this.#zeroing = false;
     }
