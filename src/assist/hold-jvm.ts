@@ -69,6 +69,7 @@ const phantomMs = 500;
 /** How much longer than predicted a natural collection may take. */
 const naturalSlack = 3;
 const attemptsMax = 4;
+const nextSlack = 1.5;
 /** After a collection that promoted much, the next may be provoked only when this much new data is there to die. */
 const betweenAttemptsMs = 100;
 /** How often what is free is looked at while a collection is awaited. */
@@ -85,6 +86,7 @@ export async function holdJvm(
   let freeBefore: FreeMemory | undefined;
   let collections: number | undefined;
   for (let attempt = 1; ; attempt++) {
+    const startMs = clock.nowMs();
     const before = await jvm.snapshot();
     const { how, held, free } = await collect(agent, jvm, before, options);
     const heldAtMs = clock.nowMs();
@@ -93,7 +95,9 @@ export async function holdJvm(
     freeBefore = freeSince(freeBefore, freeNow, collections);
     collections = heap.collections;
     const promotedBytes = Math.max(0, heap.oldUsedBytes - before.oldUsedBytes);
-    const late = clock.nowMs() + betweenAttemptsMs > options.untilMs || attempt === attemptsMax;
+    // The next one takes as long as this one did, or somewhat longer: this is better than none.
+    const nextMs = betweenAttemptsMs + (clock.nowMs() - startMs) * nextSlack;
+    const late = clock.nowMs() + nextMs > options.untilMs || attempt === attemptsMax;
     // Survivors of a collection travel while the application stands still; the longer they live, the sooner they are promoted.
     const livingBytes = promotedBytes + heap.survivorUsedBytes;
     const settled = heap.settled && (livingBytes <= promotedBytesMax || how === "none");
