@@ -100,6 +100,7 @@ function worldOf(heap: ModelHeap) {
     heap: heap.snapshot(),
     allocation: { bytesPerMs: heap.bytesPerMs },
     isIdle: heap.bytesPerMs < 1000,
+    provokedMs: 0,
     snapshot: async () => heap.snapshot(),
   };
   const options = {
@@ -182,5 +183,35 @@ test("the estimate never exceeds what there is", () => {
         assert.ok(late >= 0 && late <= input.disposableBytes, `${late}`);
       },
     ),
+  );
+});
+
+test("a program whose collection would take too long is not made to collect", async () => {
+  const heap = new ModelHeap(25_000, 10_000);
+  heap.top = heap.bytes / 2;
+  const { agent, jvm, options } = worldOf(heap);
+  const asked: string[] = [];
+  const phantom = async (): Promise<undefined> => void asked.push("phantom");
+  const natural = { ...agent, hold: () => Promise.reject(new Error("asked to collect")) };
+  const parallel = (provokedMs: number) =>
+    Object.assign(jvm, {
+      vm: { collector: "parallel", phantom },
+      provokedMs,
+      allocation: {
+        bytesPerMs: heap.bytesPerMs,
+        fullInMs: () => 5_000,
+        pausedFor: (work: () => unknown) => work(),
+      },
+    });
+  const limited = { ...options, pauseMsMax: 240 };
+  const clean = await scrubEarly(agent, parallel(400), limited);
+  assert.ok(
+    clean !== undefined && heap.top >= heap.bytes / 2,
+    "what is free is zeroed all the same",
+  );
+  assert.equal(asked.length, 0);
+  await assert.rejects(
+    scrubEarly(natural as unknown as AgentClient, parallel(100), limited),
+    /collect/,
   );
 });

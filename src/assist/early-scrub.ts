@@ -119,6 +119,7 @@ async function emptyEden(
   const edenBytes = heap.edenUsedBytes + heap.edenFreeBytes;
   const isQuick = patient || jvm.vm.collector !== "g1";
   const canCollect = (gc === "auto" || gc === "provoke") && isQuick;
+  if (gc === "auto" && jvm.provokedMs > options.pauseMsMax) return;
   if (!canCollect || jvm.isIdle || heap.edenUsedBytes < edenBytes * fullShare) return;
   await collect(agent, jvm, heap, { ...options, gc: "provoke", watchFree: false });
   await agent.thaw(jvm.process);

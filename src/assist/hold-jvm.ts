@@ -23,6 +23,8 @@ export interface HoldJvmOptions {
   readonly linkBytesPerMs: number;
   /** What lives is sent in rounds, in which the JVM runs, rather than while it stands still. */
   readonly sendsRunning: boolean;
+  /** With `gc: auto`, a collection that would take longer is not provoked when what is in eden can be sent instead. */
+  readonly pauseMsMax: number;
   /** A collection that moves more than this into the old generation is not the one to stop at. */
   readonly promotedBytesMax: number;
   readonly signal: AbortSignal;
@@ -154,7 +156,8 @@ export async function collect(
     kind === "periodic" && watchFree ? Number.POSITIVE_INFINITY : sendRunningMs[kind];
   const cheapMs = sendsRunning ? runningMs : sendRatherMs;
   const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= cheapMs;
-  if (gc === "none" || (gc === "auto" && (cheap || jvm.isIdle))) {
+  const isDear = sendsRunning && jvm.provokedMs > options.pauseMsMax;
+  if (gc === "none" || (gc === "auto" && (cheap || isDear || jvm.isIdle))) {
     options.soon?.();
     return { how: "none", held: await holdNow(agent, jvm, options) };
   }

@@ -53,6 +53,7 @@ export interface ScrubEarlyOptions {
   readonly timeoutMs: number;
   readonly linkBytesPerMs: number;
   readonly promotedBytesMax: number;
+  readonly pauseMsMax: number;
 }
 
 export interface HoldOptions extends ScrubEarlyOptions {
@@ -263,10 +264,10 @@ export class AssistSession implements AsyncDisposable {
   }
 
   #holdJvmOptions(given: ScrubEarlyOptions, untilMs: number): Omit<HoldJvmOptions, "watchFree"> {
-    const { gc, linkBytesPerMs, promotedBytesMax } = given;
+    const { gc, linkBytesPerMs, promotedBytesMax, pauseMsMax } = given;
     const { signal } = this.#holding;
-    const limits = { untilMs, holdMs, linkBytesPerMs, promotedBytesMax, sendsRunning: false };
-    return { clock: this.#clock, gc, signal, ...limits };
+    const limits = { untilMs, holdMs, linkBytesPerMs, promotedBytesMax, pauseMsMax };
+    return { clock: this.#clock, gc, signal, sendsRunning: false, ...limits };
   }
 
   /**

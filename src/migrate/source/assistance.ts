@@ -69,6 +69,8 @@ const phantomWaitMs = 60;
 const periodicWaitMs = 700;
 /** Kernel, threads, and whatever else a guest with a busy application writes; measured after the first round. */
 const otherDirtyAssumed: Dirtied = { bytes: 20 << 20, overMs: 5_000 };
+/** Of the downtime limit: for device state, the start, and what is under way. */
+const reserveMs = 60;
 const pageBytes = 4096;
 const zeroRecordBytes = 9;
 /** Of the guest's free memory, when the rest is zeroed: its kernel goes on living. */
@@ -257,7 +259,10 @@ export class Assistance {
     const { memoryTotalBytes, memoryFreeBytes } = session.agent.hello;
     const { disposableBytes, jvms } = session;
     const collectionMs = jvms.reduce((sum, jvm) => sum + this.#collectionMs(jvm), 0);
-    const survivorBytes = jvms.reduce((sum, { heap }) => sum + heap.survivorUsedBytes, 0);
+    const survivorBytes = jvms.reduce((sum, jvm) => {
+      const { survivorUsedBytes, edenUsedBytes } = jvm.heap;
+      return sum + survivorUsedBytes + (this.#sendsEden(jvm) ? edenUsedBytes : 0);
+    }, 0);
     return predict({
       usedBytes: Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes),
       disposableBytes,
@@ -279,11 +284,22 @@ export class Assistance {
     });
   }
 
+  /** One that allocates slowly, and whose collection would take too long, is not collected. */
+  #sendsEden(jvm: JvmParticipant): boolean {
+    const isAuto = this.#options.gc === "auto";
+    return isAuto && !jvm.isIdle && scrubsEarly(jvm) && jvm.provokedMs > this.#pauseMsMax;
+  }
+
   /** Judged by the collections that it had; if they are not known, by what it has to copy. */
   #collectionMs(jvm: JvmParticipant): number {
-    if (jvm.isIdle) return 0;
+    if (jvm.isIdle || this.#sendsEden(jvm)) return 0;
     const { collectionMs, survivorBytesPerMs } = this.#processor;
     return jvm.collectionMs ?? collectionMs + jvm.heap.survivorUsedBytes / survivorBytesPerMs;
+  }
+
+  /** As long as a VM that is migrated without help would stand still. */
+  get #pauseMsMax(): number {
+    return Math.max(reserveMs, this.#options.downtimeLimitMs - reserveMs);
   }
 
   #freezeAndScrubMs(bytes: number): number {
@@ -410,6 +426,7 @@ export class Assistance {
       gc,
       timeoutMs: assistTimeoutMs,
       linkBytesPerMs,
+      pauseMsMax: this.#pauseMsMax,
       promotedBytesMax: Math.max(4 << 20, (linkBytesPerMs * downtimeLimitMs) / 4),
     };
   }
