@@ -229,10 +229,10 @@ async function forced(world: World): Promise<number> {
   world.goesOn = "rounds";
   world.sent.resolve();
   world.phase = "switchover";
-  let isEnded = false;
-  const ended = world.rounds.end(1000, 360, () => false).then(() => (isEnded = true));
+  const seen = { isEnded: false };
+  const ended = world.rounds.end(1000, 360, () => false).then(() => (seen.isEnded = true));
   let ticks = 0;
-  for (; !isEnded && ticks < 1000; ticks++) await tick(world);
+  for (; !seen.isEnded && ticks < 1000; ticks++) await tick(world);
   await ended;
   assert.deepEqual(world.log.slice(-3), ["gate opens", "no pace", "may end"]);
   return ticks;

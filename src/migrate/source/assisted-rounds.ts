@@ -270,7 +270,7 @@ export class AssistedRounds {
   /** The migration is over. */
   close(): void {
     for (const stop of this.#timers.splice(0)) stop();
-    this.#sendRest();
+    void this.#sendRest();
   }
 
   /** The time to prepare has passed. */
