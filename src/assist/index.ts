@@ -8,6 +8,7 @@ export {
   predict,
   type Prediction,
   type PredictionInput,
+  reserveMs,
 } from "./predict.ts";
 export type {
   ApplicationDowntime,

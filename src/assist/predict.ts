@@ -51,8 +51,11 @@ export interface Prediction {
 
 /** Stop, device state, start: what a switch-over costs beside pages. */
 const fixedMs = 45;
-/** QEMU is told to stop the VM when what is left takes so much less than the limit allows. */
-const reserveMs = 60;
+/**
+ * QEMU is told to stop the VM when what is left takes so much less than the downtime limit allows: for device state, the start,
+ * and what is under way.
+ */
+export const reserveMs = 60;
 const roundsMax = 30;
 /** No round with assistance is shorter. */
 const shortRoundMs = 250;

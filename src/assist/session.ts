@@ -298,7 +298,6 @@ export class AssistSession implements AsyncDisposable {
     const readyMs = clock.nowMs() - startMs;
     // Before collections are provoked that say little of how fast eden fills.
     const goes = this.#goingOn(given.linkBytesPerMs);
-    const letGo = goes !== "arrived";
     let judgedFromMs: number | undefined;
     const soon = (): void => {
       // Whoever goes on gives QEMU time to hear of it later.
@@ -323,7 +322,10 @@ export class AssistSession implements AsyncDisposable {
     await this.agent.extend(holdMs);
     const applicationsHeldMs = clock.nowMs();
     const applications = await this.#holdApplications(held, untilMs);
-    const travelling = given.held(await this.#deadFrames(held, applications), goes);
+    // A program may have declared areas meanwhile: it is not let go before the VM has moved.
+    const goesOn = applications.length === 0 ? goes : "arrived";
+    const letGo = goesOn !== "arrived";
+    const travelling = given.held(await this.#deadFrames(held, applications), goesOn);
     // Looked at below.
     travelling.catch(() => {});
     const scrubStartMs = clock.nowMs();
@@ -350,7 +352,7 @@ export class AssistSession implements AsyncDisposable {
       edenBytes: held.reduce((sum, { heap }) => sum + heap.edenUsedBytes, 0),
       jvms: held.map(({ jvm, how, gcMs, attempts }) => ({ name: jvm.name, how, gcMs, attempts })),
       applicationCount: applications.length,
-      goesOn: goes,
+      goesOn,
     };
   }
 

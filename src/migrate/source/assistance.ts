@@ -15,6 +15,7 @@ import {
   type ParticipantReport,
   predict,
   type Prediction,
+  reserveMs,
   type ScrubEarlyOptions,
   scrubsEarly,
 } from "../../assist/index.ts";
@@ -69,8 +70,6 @@ const phantomWaitMs = 60;
 const periodicWaitMs = 700;
 /** Kernel, threads, and whatever else a guest with a busy application writes; measured after the first round. */
 const otherDirtyAssumed: Dirtied = { bytes: 20 << 20, overMs: 5_000 };
-/** Of the downtime limit: for device state, the start, and what is under way. */
-const reserveMs = 60;
 const pageBytes = 4096;
 const zeroRecordBytes = 9;
 /** Of the guest's free memory, when the rest is zeroed: its kernel goes on living. */
@@ -401,7 +400,7 @@ export class Assistance {
       await this.#refreshing?.catch(() => {});
       const session = this.#session;
       if (!this.isActive || session === undefined) return;
-      // A collection that would take too long is not for nothing.
+      // It costs short standstills: not for help that will be given up.
       const isWanted = this.#options.assist === "require" || session.hasApplications;
       if (patient && !isWanted && !this.#predict(session, this.#linkBytesPerMs(bytesPerMs)).pays) {
         return;

@@ -4,7 +4,7 @@
  * `Assistance`'s.
  */
 import { toErrorRecord } from "../../base/index.ts";
-import type { HoldReport } from "../../assist/index.ts";
+import { type HoldReport, reserveMs } from "../../assist/index.ts";
 import { type Clock, sleep } from "../../io/index.ts";
 import type { RamBlock } from "../../qemu/stream/index.ts";
 import type { Round } from "../rounds.ts";
@@ -28,8 +28,6 @@ const passMsMax = 10_000;
  */
 const restShares = [0.3, 0.6, 1] as const;
 const restShareMs = 160;
-/** Device state, the start at the destination and what is under way: as without help. */
-const reserveMs = 60;
 /** Between two looks at what is disposable, as long as it grows. */
 const hintsMs = 400;
 
