@@ -24,10 +24,16 @@ const settlingsMax = 4;
 const passMsMax = 10_000;
 /**
  * Once applications go on after having been held: how much may be left for the VM to be stopped, in shares of the downtime
- * limit, one after the other. QEMU looks at its limits ten times a second.
+ * limit, and how long that is waited for before the next one. Rounds shrink, as little is written that has to travel, but
+ * seldom from each one to the next.
  */
-const restShares = [0.3, 0.6, 1] as const;
-const restShareMs = 160;
+const rests = [
+  { share: 0.3, patienceMs: 320 },
+  { share: 0.6, patienceMs: 960 },
+  { share: 1, patienceMs: 2_000 },
+] as const;
+/** QEMU looks at its limits ten times a second. */
+const restLookMs = 160;
 /** Between two looks at what is disposable, as long as it grows. */
 const hintsMs = 400;
 
@@ -236,18 +242,20 @@ export class AssistedRounds {
     // The pass under way may have begun before the collection: the next one brings what that wrote, and the zeroes.
     await this.#restSent(2);
     const restMs = Math.max(reserveMs, downtimeLimitMs - reserveMs);
-    for (const share of restShares) {
+    for (const { share, patienceMs } of rests) {
       if (isOver()) return;
       const canBeArmed = await qemu()?.arm(Math.round(bytesPerMs * restMs * share));
       if (canBeArmed !== true) return;
-      await sleep(clock, restShareMs);
+      for (let ms = 0; ms < patienceMs && !isOver(); ms += restLookMs) {
+        await sleep(clock, restLookMs);
+      }
     }
     if (isOver()) return;
     // A pass is not cut short: what is left of it would travel while the VM stands still.
     const { ram } = (await qemu()?.query()) ?? {};
     const leftMs = (ram?.remaining ?? 0) / Math.max(1, bytesPerMs) - restMs;
-    for (let ms = 0; ms < Math.min(passMsMax, leftMs) && !isOver(); ms += restShareMs) {
-      await sleep(clock, restShareMs);
+    for (let ms = 0; ms < Math.min(passMsMax, leftMs) && !isOver(); ms += restLookMs) {
+      await sleep(clock, restLookMs);
     }
   }
 
