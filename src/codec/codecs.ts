@@ -94,6 +94,7 @@ function createAuto(memoryBytes: number, options: EncoderOptions): BatchEncoder 
       return streams;
     },
     bodyBytes: () => streams?.bytesWith(pack, level) ?? 0,
+    besideBytes: () => streams?.besideBytes ?? 0,
   });
   const candidates: readonly Candidate[] = [
     { name: "none", use: () => none, bodyBytes: () => 0 },

@@ -12,6 +12,7 @@ export {
 export {
   type BatchDecoder,
   type BatchEncoder,
+  type Encoded,
   type LinkState,
   type MethodUsage,
   batchBytesMax,

@@ -2,7 +2,7 @@
  * Codec lz4: the length of the records as u32, little endian, then one LZ4 block of them. The length is there because the
  * library wants it in front of the block; it says the same as the frame's header, or the batch is refused.
  */
-import { compressSync, uncompressSync } from "lz4-napi";
+import { compress, compressSync, uncompressSync } from "lz4-napi";
 import { codecIds } from "./ids.ts";
 import type { Compressor, Decompressor } from "./stateless.ts";
 
@@ -12,6 +12,11 @@ const prefixBytes = 4;
 export function lz4Compress(bytes: Uint8Array): Uint8Array {
   // Declared for Buffer; any Uint8Array will do.
   return compressSync(bytes as Buffer);
+}
+
+/** The same by another thread; `bytes` must stay as they are until it is done. */
+export async function lz4CompressBeside(bytes: Uint8Array): Promise<Uint8Array> {
+  return await compress(bytes);
 }
 
 /** Exactly `rawBytes` from all of `bytes`, which `lz4Compress` answered; throws on anything else. */

@@ -31,6 +31,15 @@ export interface LinkState {
   readonly bytesPerMs: number;
   /** Share of the time since the last call in which there was something to send and no room for it, from 0 to 1. */
   readonly waitingShare: number;
+  /** Share of that time in which nothing was read because too many batches were with other threads; default 0. */
+  readonly besideShare?: number;
+}
+
+/** A batch as it goes out. */
+export interface Encoded {
+  readonly id: number;
+  /** Stays unchanged until the frame is sent. */
+  readonly body: readonly Uint8Array[];
 }
 
 /** One way to write a batch. An encoder may keep state from batch to batch; its decoder then keeps the same. */
@@ -40,6 +49,12 @@ export interface BatchEncoder {
   readonly name: string;
   /** Answers the frame's body in pieces, which must stay unchanged until the frame is sent. */
   encode(batch: PageBatch): readonly Uint8Array[];
+  /**
+   * As `encode`, by an encoder that can leave a part of the work to other threads: the caller's has done its part when this
+   * returns, and needs the batch no more when that is a promise. Batches may come to be done in any order, and must be sent in the order of the
+   * calls. Undefined: there is nothing to leave.
+   */
+  later?(batch: PageBatch): Encoded | Promise<Encoded>;
   /** Memory in bytes that is kept from batch to batch. */
   readonly memoryBytes: number;
   /** Forgets all earlier batches; the next one makes the decoder forget them too. Nothing to do without state. */

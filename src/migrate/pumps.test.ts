@@ -16,7 +16,7 @@ import {
   codecChoices,
   createEncoder,
 } from "../codec/index.ts";
-import { adoptSocket, systemClock } from "../io/index.ts";
+import { adoptSocket, sleep, systemClock } from "../io/index.ts";
 import {
   encodeEof,
   encodeHead,
@@ -147,7 +147,7 @@ async function migrate(encoder: BatchEncoder, stream: Buffer, qemuMs = 0): Promi
     loaded: () => {},
     acknowledge: (bytes) => {
       there.sendAck(bytes);
-      if (tailFrames.count > 0 && bytes === pump.sentBytes) ended.resolve(undefined);
+      if (tailFrames.count > 0 && bytes === pump.sender.sentBytes) ended.resolve(undefined);
     },
     failed: (error) => ended.resolve(error),
   });
@@ -204,7 +204,7 @@ for (const codec of codecChoices) {
     const loaded = load(moved.stream);
     assert.ok(loaded.memory.equals(memory));
     assert.equal(loaded.tailBytes, 1);
-    const { compressedAwayBytes, encodedRawBytes, encodedBodyBytes } = moved.pump;
+    const { compressedAwayBytes, encodedRawBytes, encodedBodyBytes } = moved.pump.sender;
     assert.equal(compressedAwayBytes, encodedRawBytes - encodedBodyBytes);
     if (codec === "none") assert.equal(compressedAwayBytes, 0);
     else assert.ok(compressedAwayBytes > 0 || codec === "zero", `${compressedAwayBytes}`);
@@ -217,6 +217,49 @@ test("a QEMU that is slow to load gets the same [hybrid, zstd]", async () => {
     assert.equal(moved.error, undefined);
     assert.ok(load(moved.stream).memory.equals(memory));
   }
+});
+
+test("batches that other threads have are bounded; some are done late, and nothing overtakes them", async () => {
+  const encoder = createEncoder("hybrid");
+  const prng = new Prng(5);
+  const seen = { now: 0, most: 0, batchCount: 0 };
+  const slow: BatchEncoder = {
+    ...slowBasis,
+    async later(batch) {
+      const body = encoder.encode(batch).map((piece) => Buffer.from(piece));
+      const { id } = encoder;
+      seen.now++;
+      seen.batchCount++;
+      seen.most = Math.max(seen.most, seen.now);
+      await sleep(systemClock, prng.integer(1, 4));
+      seen.now--;
+      return { id, body };
+    },
+  };
+  const moved = await migrate(slow, stream);
+  assert.equal(moved.error, undefined);
+  assert.ok(load(moved.stream).memory.equals(memory));
+  // Six, and what is in the piece at hand.
+  assert.ok(seen.most > 2 && seen.most <= 9, `${seen.most}`);
+  assert.ok(seen.batchCount > 12);
+});
+
+const slowBasis: BatchEncoder = {
+  id: 0,
+  name: "slow",
+  memoryBytes: 0,
+  reset: () => {},
+  encode: () => assert.fail("others do it"),
+};
+
+test("a batch that another thread fails at ends the migration", async () => {
+  const failing: BatchEncoder = {
+    ...slowBasis,
+    later: () => Promise.reject(new Error("no memory")),
+  };
+  const { error } = await migrate(failing, stream);
+  assert.equal(error?.code, "IO");
+  assert.match(error.message, /no memory/);
 });
 
 test("a body that its decoder refuses ends the connection, and the source is told", async () => {

@@ -1,8 +1,9 @@
 /**
- * One migration in simulated time, as `auto` sees it: a thread that receives, encodes and sends, a source before it, a link and
- * a window of bytes in flight behind it. Codecs and pages are real, the time that codecs take stands in a table.
+ * One migration in simulated time, as `auto` sees it: a thread that receives, encodes and sends, threads that compress beside it,
+ * a source before it, a link and a window of bytes in flight behind it. Codecs and pages are real, the time that codecs take
+ * stands in a table.
  */
-import type { BatchEncoder, PageBatch } from "../../src/codec/index.ts";
+import type { BatchEncoder, Encoded, PageBatch } from "../../src/codec/index.ts";
 import type { Clock } from "../../src/io/index.ts";
 import { LinkMeter } from "../../src/migrate/source/link-meter.ts";
 
@@ -19,11 +20,21 @@ export interface World {
 export class ThreadTime implements Clock {
   ms = 0;
   idleMs = 0;
+  /** From when on each of the other threads has nothing to do. */
+  readonly #besideFreeMs = [0, 0];
   nowMs = (): number => this.ms;
   wallMs = (): number => this.ms;
   after = (): never => {
     throw new Error("nothing waits in this simulation");
   };
+
+  /** Hands work to another thread. Answers when it is done. */
+  beside(ms: number): number {
+    const free = this.#besideFreeMs.toSorted((a, b) => a - b);
+    const endMs = Math.max(this.ms, free[0] as number) + ms;
+    this.#besideFreeMs.splice(0, 2, endMs, free[1] as number);
+    return endMs;
+  }
 
   idleUntil(ms: number): void {
     if (ms <= this.ms) return;
@@ -41,6 +52,15 @@ const windowBytes = { first: 4 << 20, least: 512 << 10, most: 16 << 20 };
 const receiveMsPerByte = 0.3e-6;
 const sendMsPerByte = 0.35e-6;
 
+/** As in src/migrate/source/pump.ts. */
+const outboxLengths = { low: 3, most: 6 };
+
+/** What a simulated encoder answers. */
+export interface EncodedLater extends Encoded {
+  /** When another thread is done with it. */
+  readonly readyMs?: number;
+}
+
 interface Sent {
   readonly totalBytes: number;
   readonly ackedMs: number;
@@ -51,14 +71,14 @@ export interface Outcome {
   readonly sentBytes: number;
 }
 
-export function migrate(
+export async function migrate(
   batches: readonly PageBatch[],
   encoder: BatchEncoder,
   time: ThreadTime,
   world: World,
-): Outcome {
+): Promise<Outcome> {
   const migration = new Migration(encoder, time, world);
-  for (const batch of batches) migration.carry(batch);
+  for (const batch of batches) await migration.carry(batch);
   return migration.end();
 }
 
@@ -68,6 +88,8 @@ class Migration {
   readonly #world: World;
   readonly #meter = new LinkMeter();
   readonly #flight: Sent[] = [];
+  /** When each batch that is with other threads will have gone out. */
+  readonly #outbox: number[] = [];
   /** Of the last half second. */
   readonly #acks: Sent[] = [];
   #sentBytes = 0;
@@ -82,14 +104,18 @@ class Migration {
     this.#world = world;
   }
 
-  carry(batch: PageBatch): void {
+  async carry(batch: PageBatch): Promise<void> {
     this.#waitForRoom();
+    this.#waitForOthers();
     this.#waitForSource(batch.bytes);
-    const pieces = this.#encoder.encode(batch);
+    const later = this.#encoder.later?.(batch) ?? { id: 0, body: this.#encoder.encode(batch) };
+    const { body: pieces, readyMs = this.#time.ms }: EncodedLater = await later;
     const body = pieces.reduce((sum, piece) => sum + piece.length, frameBytes);
     this.#time.ms += batch.bytes * receiveMsPerByte + body * sendMsPerByte;
     this.#sentBytes += body;
-    this.#linkFreeMs = Math.max(this.#linkFreeMs, this.#time.ms);
+    const sentMs = Math.max(this.#time.ms, readyMs, this.#outbox.at(-1) ?? 0);
+    if (sentMs > this.#time.ms) this.#outbox.push(sentMs);
+    this.#linkFreeMs = Math.max(this.#linkFreeMs, sentMs);
     this.#linkFreeMs += body / this.#world.link(this.#linkFreeMs);
     this.#flight.push({
       totalBytes: this.#sentBytes,
@@ -111,6 +137,17 @@ class Migration {
       this.#acknowledge();
     }
     this.#meter.goesOn(this.#time.ms);
+  }
+
+  #waitForOthers(): void {
+    const wait = (length: number): void => {
+      while (this.#outbox.length > length) this.#idleUntil(this.#outbox.shift() as number);
+    };
+    while ((this.#outbox[0] ?? Number.POSITIVE_INFINITY) <= this.#time.ms) this.#outbox.shift();
+    if (this.#outbox.length < outboxLengths.most) return;
+    this.#meter.waitsBeside(this.#time.ms);
+    wait(outboxLengths.low);
+    this.#meter.goesOnBeside(this.#time.ms);
   }
 
   get #inFlightBytes(): number {

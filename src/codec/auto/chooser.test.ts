@@ -1,7 +1,13 @@
 /** Whole migrations in simulated time, of memory that is made up: what `auto` takes is compared with every fixed choice. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { migrate, type Outcome, ThreadTime, type World } from "../../../test/sim/auto-migration.ts";
+import {
+  type EncodedLater,
+  migrate,
+  type Outcome,
+  ThreadTime,
+  type World,
+} from "../../../test/sim/auto-migration.ts";
 import { Prng } from "../../base/index.ts";
 import type { BatchEncoder, PageBatch } from "../index.ts";
 import { Chooser } from "./chooser.ts";
@@ -31,6 +37,8 @@ const packs: readonly Pack[] = [
   { name: "zstd-6", gain: 1.5, msPerMb: 6.5 },
 ];
 const pagesMsPerMb = 0.6;
+/** To hand streams to another thread. */
+const copyMsPerMb = 0.15;
 
 /** Memory comes in stretches that have nothing to do with each other; later rounds change little. */
 function memory(mebibytes: number, { seed = 1, compresses = true } = {}): Batch[] {
@@ -59,14 +67,21 @@ function memory(mebibytes: number, { seed = 1, compresses = true } = {}): Batch[
 function candidatesIn(time: ThreadTime, seed = 1): Candidate[] {
   const prng = new Prng(seed);
   let last: Batch | undefined;
+  // Now and then a thread has to wait for its turn, or for a collection of garbage.
+  const disturbed = (ms: number): number =>
+    ms * (0.85 + 0.3 * prng.fraction()) * (prng.chance(0.01) ? 8 : 1);
   const take = (ms: number): void => {
-    // Now and then this thread has to wait for its turn, or for a collection of garbage.
-    time.ms += ms * (0.85 + 0.3 * prng.fraction()) * (prng.chance(0.01) ? 8 : 1);
+    time.ms += disturbed(ms);
   };
-  const bodyBytes = ({ gain, msPerMb }: Pack): number => {
+  const packed = ({ gain }: Pack): number => {
     const { bytes, leftShare, lz4Ratio } = last as Batch;
-    take((bytes * leftShare * msPerMb) / 1e6);
     return (bytes * leftShare) / (lz4Ratio < 1.1 ? 1 : lz4Ratio * gain);
+  };
+  const packMs = ({ msPerMb }: Pack): number => (besideBytes() * msPerMb) / 1e6;
+  const besideBytes = (): number => (last as Batch).bytes * (last as Batch).leftShare;
+  const bodyBytes = (pack: Pack): number => {
+    take(packMs(pack));
+    return packed(pack);
   };
   const candidate = (name: string, encode: (batch: Batch) => number, tried: () => number) => {
     const encoder: BatchEncoder = {
@@ -84,7 +99,14 @@ function candidatesIn(time: ThreadTime, seed = 1): Candidate[] {
       take((batch.bytes * pagesMsPerMb) / 1e6);
       return bodyBytes(pack);
     };
-    return candidate(pack.name, encode, () => bodyBytes(pack));
+    const made = candidate(pack.name, encode, () => bodyBytes(pack));
+    const later = (batch: PageBatch): Promise<EncodedLater> => {
+      last = batch as Batch;
+      take((batch.bytes * (pagesMsPerMb + copyMsPerMb)) / 1e6);
+      const body = [{ length: packed(pack) } as Uint8Array];
+      return Promise.resolve({ id: 0, body, readyMs: time.beside(disturbed(packMs(pack))) });
+    };
+    return { ...made, besideBytes, use: () => ({ ...made.use(), later }) };
   };
   return [
     candidate(
@@ -100,20 +122,21 @@ interface Run extends Outcome {
   readonly shareOf: (name: string) => number;
 }
 
-function runAuto(batches: readonly Batch[], world: World, seed = 1): Run {
+async function runAuto(batches: readonly Batch[], world: World, seed = 1): Promise<Run> {
   const time = new ThreadTime();
   const auto = new AutoEncoder(candidatesIn(time, seed), "lz4", time, () => time.idleMs);
-  const outcome = migrate(batches, auto, time, world);
+  const outcome = await migrate(batches, auto, time, world);
   const shareOf = (name: string): number =>
     (auto.usage().find((one) => one.name === name)?.batchCount ?? 0) / batches.length;
   return { ...outcome, shareOf };
 }
 
-function runFixed(batches: readonly Batch[], world: World): readonly Outcome[] {
-  return ["none", ...packs.map(({ name }) => name)].map((_, index) => {
+async function runFixed(batches: readonly Batch[], world: World): Promise<readonly Outcome[]> {
+  const outcomes = ["none", ...packs.map(({ name }) => name)].map((_, index) => {
     const time = new ThreadTime();
     return migrate(batches, (candidatesIn(time)[index] as Candidate).use(), time, world);
   });
+  return await Promise.all(outcomes);
 }
 
 const links = { "100 Mbit/s": 12e3, "200 Mbit/s": 24e3, "1 Gbit/s": 120e3, "10 Gbit/s": 1200e3 };
@@ -124,46 +147,48 @@ function worldOf(link: number | ((nowMs: number) => number), source = 1500): Wor
 }
 
 for (const [name, link] of Object.entries(links)) {
-  test(`auto is as fast as the best fixed choice, or nearly [${name}]`, () => {
+  test(`auto is as fast as the best fixed choice, or nearly [${name}]`, async () => {
     for (const source of [150, 400, 1500]) {
       for (const seed of [1, 2, 3]) {
         const batches = memory(1024, { seed });
-        const best = Math.min(...runFixed(batches, worldOf(link, source)).map(({ ms }) => ms));
-        const { ms } = runAuto(batches, worldOf(link, source), seed);
+        const best = Math.min(
+          ...(await runFixed(batches, worldOf(link, source))).map(({ ms }) => ms),
+        );
+        const { ms } = await runAuto(batches, worldOf(link, source), seed);
         assert.ok(ms <= best * 1.05, `source ${source}, seed ${seed}: auto ${ms}, best ${best}`);
       }
     }
   });
 }
 
-test("on a slow link lz4 is left after what was in flight, and not come back to", () => {
-  const { shareOf } = runAuto(memory(512), worldOf(24e3));
+test("on a slow link lz4 is left after what was in flight, and not come back to", async () => {
+  const { shareOf } = await runAuto(memory(512), worldOf(24e3));
   assert.ok(shareOf("lz4") < 0.08, `lz4 for ${shareOf("lz4")}`);
   assert.ok(shareOf("none") === 0);
 });
 
-test("a level that gains nothing does not hide the next one", () => {
-  const { shareOf } = runAuto(memory(512), worldOf(12e3));
+test("a level that gains nothing does not hide the next one", async () => {
+  const { shareOf } = await runAuto(memory(512), worldOf(12e3));
   assert.ok(shareOf("zstd-6") > 0.5, `zstd-6 for ${shareOf("zstd-6")}`);
 });
 
-test("on a fast link nothing is compressed, and none is hardly faster than auto", () => {
+test("on a fast link nothing is compressed, and none is hardly faster than auto", async () => {
   const batches = memory(1024);
-  const [none] = runFixed(batches, worldOf(1200e3));
-  const { ms, shareOf } = runAuto(batches, worldOf(1200e3));
+  const [none] = await runFixed(batches, worldOf(1200e3));
+  const { ms, shareOf } = await runAuto(batches, worldOf(1200e3));
   assert.ok(none !== undefined && ms <= none.ms * 1.02, `auto ${ms}, none ${none?.ms}`);
   assert.ok(shareOf("none") > 0.95);
 });
 
-test("where the source is slow, what thread and link have room for saves bytes", () => {
+test("where the source is slow, what thread and link have room for saves bytes", async () => {
   const batches = memory(1024);
-  const [none] = runFixed(batches, worldOf(1200e3, 150));
-  const { ms, sentBytes } = runAuto(batches, worldOf(1200e3, 150));
+  const [none] = await runFixed(batches, worldOf(1200e3, 150));
+  const { ms, sentBytes } = await runAuto(batches, worldOf(1200e3, 150));
   assert.ok(none !== undefined && ms <= none.ms * 1.02, `auto ${ms}, none ${none?.ms}`);
   assert.ok(sentBytes < none.sentBytes / 3, `${sentBytes} of ${none.sentBytes}`);
 });
 
-test("a link that becomes faster, or slower, is noticed", () => {
+test("a link that becomes faster, or slower, is noticed", async () => {
   const batches = memory(2048);
   for (const [before, after, atMs] of [
     [12e3, 120e3, 5000],
@@ -172,17 +197,17 @@ test("a link that becomes faster, or slower, is noticed", () => {
     [120e3, 30e3, 1000],
   ] as const) {
     const changing = worldOf((nowMs) => (nowMs < atMs ? before : after));
-    const best = Math.min(...runFixed(batches, changing).map(({ ms }) => ms));
-    const { ms } = runAuto(batches, changing);
+    const best = Math.min(...(await runFixed(batches, changing)).map(({ ms }) => ms));
+    const { ms } = await runAuto(batches, changing);
     assert.ok(ms <= best * 1.05, `${before} to ${after}: auto ${ms}, best ${best}`);
   }
 });
 
-test("memory that does not compress costs little [any link]", () => {
+test("memory that does not compress costs little [any link]", async () => {
   const batches = memory(512, { compresses: false });
   for (const link of Object.values(links)) {
-    const none = runFixed(batches, worldOf(link))[0] as Outcome;
-    const { ms } = runAuto(batches, worldOf(link));
+    const none = (await runFixed(batches, worldOf(link)))[0] as Outcome;
+    const { ms } = await runAuto(batches, worldOf(link));
     assert.ok(ms <= none.ms * 1.02, `${link}: auto ${ms}, none ${none.ms}`);
   }
 });
@@ -194,11 +219,13 @@ test("once settled nothing is tried, but a link that fails is still answered", (
     let trialCount = 0;
     for (let i = 0; i < count; i++) {
       nowMs += 2;
-      const { method, trials } = chooser.next(nowMs);
-      trialCount += trials.length;
-      const outcome = (index: number) => ({ bodyBytes: batchBytes / (1 + index), ms: index / 4 });
-      const tried = trials.map((index) => ({ method: index, ...outcome(index) }));
-      chooser.encoded(method, batchBytes, outcome(method), tried, nowMs);
+      const turn = chooser.next(nowMs);
+      trialCount += turn.trials.length;
+      const outcome = (index: number) => {
+        return { bodyBytes: batchBytes / (1 + index), ms: index / 4, besideMs: 0 };
+      };
+      chooser.encoded(turn, batchBytes, outcome(turn.method), nowMs);
+      chooser.tried(turn, batchBytes, turn.trials.map(outcome), nowMs);
       chooser.link({ bytesPerMs: link, waitingShare: 0.9, idleShare: 0.9 }, nowMs);
     }
     return trialCount;

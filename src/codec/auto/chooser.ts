@@ -20,7 +20,7 @@ import { type Seen, Surroundings } from "./surroundings.ts";
 
 /** Trials take so much of all time, and so much of the time in which the thread has nothing to do otherwise. */
 const trialShare = 0.005;
-const trialShareOfIdle = 0.3;
+const trialShareOfIdle = 0.1;
 const trialCreditMsMax = 10;
 /** A step up is tried only by a thread that has time for it. */
 const idleShareMin = 0.1;
@@ -36,6 +36,15 @@ const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
 const warmUpBatches = 2;
 
+/** What to do with a batch. */
+export interface Turn {
+  readonly method: number;
+  /** Methods to compare on it; these stand next to each other on the ladder. */
+  readonly trials: readonly number[];
+  /** The method is not the one in use. */
+  readonly isTrial: boolean;
+}
+
 export class Chooser {
   /** Between method i and i + 1. */
   readonly #pairs: readonly Pairs[];
@@ -47,6 +56,7 @@ export class Chooser {
   #linkAtMs: number;
   #trialDueMs: number;
   #trialCreditMs = 0;
+  #turn = 0;
   #lastMove: { readonly by: number; readonly atMs: number } | undefined;
   #isClear = false;
   #isSettled = false;
@@ -66,22 +76,35 @@ export class Chooser {
     return this.#current;
   }
 
-  /** The method for the next batch, and the methods to compare on it; these stand next to each other on the ladder. */
-  next(nowMs: number): { readonly method: number; readonly trials: readonly number[] } {
+  /** What to do with the next batch. */
+  next(nowMs: number): Turn {
     const method = this.#current;
-    if (!this.#isTrialDue(nowMs)) return { method, trials: [] };
-    const mayRise = this.#surroundings.idleShare >= idleShareMin && method < this.#pairs.length;
+    if (!this.#isTrialDue(nowMs)) return { method, trials: [], isTrial: false };
+    const mayRise = this.#mayRise;
     // A step up from records as they are is tried by making it.
-    if (method === 0) return { method: mayRise ? 1 : 0, trials: [] };
-    const from = Math.max(1, method - 1);
-    const to = mayRise ? Math.min(this.#pairs.length, method + risesMax) : method;
-    return { method, trials: to > from ? range(from, to) : [] };
+    if (method === 0) return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise };
+    const index = this.#pairToTry();
+    return { method, trials: index === undefined ? [] : [index, index + 1], isTrial: false };
+  }
+
+  /** Two methods at a time, as this thread does nothing else meanwhile: what is not known yet, then by turns. */
+  #pairToTry(): number | undefined {
+    const here = this.#current;
+    const indices = [here - 1];
+    if (this.#mayRise) for (let rises = 0; rises < risesMax; rises++) indices.push(here + rises);
+    const possible = indices.filter((index) => index > 0 && index < this.#pairs.length);
+    const unknown = possible.find((index) => this.#pairs[index]?.step === undefined);
+    return unknown ?? possible[this.#turn++ % possible.length];
   }
 
   #isTrialDue(nowMs: number): boolean {
     if (this.#isSettled || !this.#isClear || this.#trialCreditMs <= 0) return false;
-    const isUnknown = this.#step(this.#current) === undefined;
+    const isUnknown = this.#mayRise && this.#step(this.#current) === undefined;
     return isUnknown || nowMs >= this.#trialDueMs;
+  }
+
+  get #mayRise(): boolean {
+    return this.#surroundings.idleShare >= idleShareMin && this.#current < this.#pairs.length;
   }
 
   /** From here on every millisecond counts: nothing is tried any more, neither a method nor the link. */
@@ -90,26 +113,32 @@ export class Chooser {
     this.#surroundings.link.settle();
   }
 
-  /** What became of a batch, and on trial of the `trials` that `next` named. */
-  encoded(
-    method: number,
-    rawBytes: number,
-    done: Outcome,
-    trials: readonly (Outcome & { readonly method: number })[],
-    nowMs: number,
-  ): void {
-    const trialMs = trials.reduce((sum, { ms }) => sum + ms, 0);
-    this.#surroundings.encoded(rawBytes, done.bodyBytes, done.ms + trialMs);
+  /** What became of a batch. Others may have had their turn since. */
+  encoded({ method, isTrial }: Turn, rawBytes: number, done: Outcome, nowMs: number): void {
+    this.#surroundings.encoded(rawBytes, done.bodyBytes, done.ms);
     this.#batchCount++;
     if (this.#batchCount <= warmUpBatches) return;
-    const isOther = method !== this.#current;
-    if (isOther) this.#pairs[0]?.add(rawBytes, { bodyBytes: rawBytes, ms: 0 }, done);
-    else this.#recent.add({ rawBytes, ...done }, nowMs);
-    for (const [index, trial] of trials.slice(1).entries()) {
-      this.#pairs[trial.method - 1]?.add(rawBytes, trials[index] as Outcome, trial);
+    if (isTrial) this.#pairs[0]?.add(rawBytes, { bodyBytes: rawBytes, ms: 0, besideMs: 0 }, done);
+    else if (method === this.#current) this.#recent.add({ rawBytes, ...done }, nowMs);
+    if (isTrial) this.#wasTried(done.ms, nowMs);
+  }
+
+  /** What the methods on trial came to, in the order in which `next` named them. */
+  tried({ trials }: Turn, rawBytes: number, outcomes: readonly Outcome[], nowMs: number): void {
+    if (trials.length === 0) return;
+    // All of it is done by this thread.
+    const spentMs = outcomes.reduce((sum, { ms, besideMs }) => sum + ms + besideMs, 0);
+    this.#surroundings.encoded(0, 0, spentMs);
+    if (this.#batchCount < warmUpBatches) return;
+    for (const [index, method] of trials.slice(1).entries()) {
+      const [below, above] = outcomes.slice(index, index + 2) as [Outcome, Outcome];
+      this.#pairs[method - 1]?.add(rawBytes, below, above);
     }
-    if (trials.length === 0 && !isOther) return;
-    this.#trialCreditMs -= trialMs + (isOther ? done.ms : 0);
+    this.#wasTried(spentMs, nowMs);
+  }
+
+  #wasTried(spentMs: number, nowMs: number): void {
+    this.#trialCreditMs -= spentMs;
     const elapsedMs = nowMs - this.#startMs;
     this.#trialDueMs = nowMs + Math.min(trialEveryMsMax, elapsedMs * trialEveryShare);
     this.#decide(nowMs);
@@ -156,8 +185,9 @@ export class Chooser {
 
   #step(index: number): Step | undefined {
     if (index > 0 || this.#current === 0) return this.#pairs[index]?.step;
-    const { ratio, msPerByte } = this.#recent;
-    return index === 0 && this.#current === 1 ? { bodyShare: 1 / ratio, msPerByte } : undefined;
+    if (index !== 0 || this.#current !== 1) return undefined;
+    const { ratio, msPerByte, besideMsPerByte } = this.#recent;
+    return { bodyShare: 1 / ratio, msPerByte, besideMsPerByte };
   }
 
   #move(by: 1 | -1, steps: readonly Step[], nowMs: number): void {
@@ -174,8 +204,4 @@ export class Chooser {
     const ms = (nowMs - this.#startMs) * patienceShare;
     return Math.min(patienceMsMax, Math.max(patienceMsMin, ms));
   }
-}
-
-function range(from: number, to: number): number[] {
-  return Array.from({ length: to - from + 1 }, (_, index) => from + index);
 }

@@ -2,8 +2,8 @@
 import { assert } from "../../base/index.ts";
 import type { Clock } from "../../io/index.ts";
 import { codecIds } from "../ids.ts";
-import type { BatchEncoder, LinkState, MethodUsage, PageBatch } from "../page-batch.ts";
-import { Chooser } from "./chooser.ts";
+import type { BatchEncoder, Encoded, LinkState, MethodUsage, PageBatch } from "../page-batch.ts";
+import { Chooser, type Turn } from "./chooser.ts";
 import type { Outcome } from "./estimate.ts";
 
 /** A step of the ladder; the first sends records as they are. */
@@ -13,7 +13,12 @@ export interface Candidate {
   use(): BatchEncoder;
   /** What the batch would come to that was encoded last, by this method or another but the first. Changes nothing. */
   bodyBytes(): number;
+  /** Of that batch, what this method would leave to another thread to compress, in bytes; default 0. */
+  besideBytes?(): number;
 }
+
+/** Of a new measurement in what is expected of other threads. */
+const besideWeight = 0.3;
 
 type Usage = { -readonly [Key in keyof MethodUsage]: MethodUsage[Key] };
 
@@ -27,6 +32,8 @@ export class AutoEncoder implements BatchEncoder {
   readonly #start: number;
   readonly #usage: readonly Usage[];
   readonly #made = new Set<BatchEncoder>();
+  /** By methods: what other threads take for a byte, as this one found on trial. Theirs cannot be seen: they wait for a turn. */
+  readonly #besideMsPerByte: (number | undefined)[] = [];
   /** From the first batch on: what happened before says nothing. */
   #chooser: Chooser | undefined;
   #linkAtMs = 0;
@@ -71,10 +78,11 @@ export class AutoEncoder implements BatchEncoder {
     this.#chooser?.settle();
   }
 
-  link({ bytesPerMs, waitingShare }: LinkState): void {
+  link({ bytesPerMs, waitingShare, besideShare = 0 }: LinkState): void {
     const [nowMs, idleMs] = [this.#clock.nowMs(), this.#idleMs()];
     const elapsedMs = Math.max(1e-3, nowMs - this.#linkAtMs);
-    const idleShare = Math.min(1, (idleMs - this.#idleAtMs) / elapsedMs);
+    // Who waits for helpers is not idle.
+    const idleShare = Math.max(0, Math.min(1, (idleMs - this.#idleAtMs) / elapsedMs) - besideShare);
     this.#linkAtMs = nowMs;
     this.#idleAtMs = idleMs;
     this.#chooser?.link({ bytesPerMs, waitingShare, idleShare }, nowMs);
@@ -85,21 +93,53 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   encode(batch: PageBatch): readonly Uint8Array[] {
-    const chooser = (this.#chooser ??= this.#begin());
-    const { method, trials } = chooser.next(this.#clock.nowMs());
-    const encoder = (this.#candidates[method] as Candidate).use();
-    this.#made.add(encoder);
-    // What it took to make the encoder is not the method's usual time.
+    const turn = this.#next();
+    const encoder = this.#encoderOf(turn);
     const startMs = this.#clock.nowMs();
     const body = encoder.encode(batch);
-    this.id = encoder.id;
-    let bodyBytes = 0;
-    for (const piece of body) bodyBytes += piece.length;
     const ms = this.#clock.nowMs() - startMs;
-    const tried = trials.map((index) => ({ method: index, ...this.#try(index) }));
-    chooser.encoded(method, batch.bytes, { bodyBytes, ms }, tried, this.#clock.nowMs());
-    count(this.#usage[method] as Usage, batch, bodyBytes, ms);
+    this.id = encoder.id;
+    this.#encoded(turn, batch, { bodyBytes: bytesOf(body), ms, besideMs: 0 });
+    const outcomes = turn.trials.map((index) => this.#try(index, 0));
+    this.#chooser?.tried(turn, batch.bytes, outcomes, this.#clock.nowMs());
     return body;
+  }
+
+  later(batch: PageBatch): Encoded | Promise<Encoded> {
+    const turn = this.#next();
+    const encoder = this.#encoderOf(turn);
+    const startMs = this.#clock.nowMs();
+    const encoded = encoder.later?.(batch) ?? { body: encoder.encode(batch), id: encoder.id };
+    const ms = this.#clock.nowMs() - startMs;
+    const besideBytes = this.#candidates[turn.method]?.besideBytes?.() ?? 0;
+    // It is the batch encoded last that is tried.
+    const outcomes = turn.trials.map((index) =>
+      this.#try(index, this.#candidates[index]?.besideBytes?.() ?? 0),
+    );
+    this.#chooser?.tried(turn, batch.bytes, outcomes, this.#clock.nowMs());
+    const done = (one: Encoded): Encoded => {
+      const besideMs = isLater ? besideBytes * (this.#besideMsPerByte[turn.method] ?? 0) : 0;
+      this.#encoded(turn, batch, { bodyBytes: bytesOf(one.body), ms, besideMs });
+      return one;
+    };
+    const isLater = encoded instanceof Promise;
+    return isLater ? encoded.then(done) : done(encoded);
+  }
+
+  #next(): Turn {
+    return (this.#chooser ??= this.#begin()).next(this.#clock.nowMs());
+  }
+
+  /** What it took to make an encoder is not the method's usual time: call this before looking at the clock. */
+  #encoderOf({ method }: Turn): BatchEncoder {
+    const encoder = (this.#candidates[method] as Candidate).use();
+    this.#made.add(encoder);
+    return encoder;
+  }
+
+  #encoded(turn: Turn, batch: PageBatch, outcome: Outcome): void {
+    this.#chooser?.encoded(turn, batch.bytes, outcome, this.#clock.nowMs());
+    count(this.#usage[turn.method] as Usage, batch, outcome);
   }
 
   #begin(): Chooser {
@@ -108,17 +148,26 @@ export class AutoEncoder implements BatchEncoder {
     return new Chooser(this.#candidates.length, this.#start, this.#linkAtMs);
   }
 
-  #try(index: number): Outcome {
+  /** `besideBytes`: what another thread would have compressed; 0: this one. */
+  #try(index: number, besideBytes: number): Outcome {
     const startMs = this.#clock.nowMs();
     const bodyBytes = (this.#candidates[index] as Candidate).bodyBytes();
-    return { bodyBytes, ms: this.#clock.nowMs() - startMs };
+    const ms = this.#clock.nowMs() - startMs;
+    if (besideBytes === 0) return { bodyBytes, ms, besideMs: 0 };
+    const before = this.#besideMsPerByte[index] ?? ms / besideBytes;
+    this.#besideMsPerByte[index] = before + besideWeight * (ms / besideBytes - before);
+    return { bodyBytes, ms: 0, besideMs: ms };
   }
 }
 
-function count(usage: Usage, batch: PageBatch, bodyBytes: number, ms: number): void {
+function bytesOf(body: readonly Uint8Array[]): number {
+  return body.reduce((sum, { length }) => sum + length, 0);
+}
+
+function count(usage: Usage, batch: PageBatch, { bodyBytes, ms, besideMs }: Outcome): void {
   usage.batchCount++;
   usage.pageCount += batch.pageCount + batch.zeroCount;
   usage.rawBytes += batch.bytes;
   usage.bodyBytes += bodyBytes;
-  usage.encodeMs += ms;
+  usage.encodeMs += ms + besideMs;
 }

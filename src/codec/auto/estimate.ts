@@ -9,6 +9,7 @@ interface Sample {
   readonly rawBytes: number;
   readonly bodyBytes: number;
   readonly ms: number;
+  readonly besideMs: number;
 }
 
 /**
@@ -19,6 +20,7 @@ export class Recent {
   #rawBytes = 0;
   #bodyBytes = 0;
   #ms = 0;
+  #besideMs = 0;
   #atMs = 0;
 
   /** Records per byte sent. */
@@ -26,23 +28,30 @@ export class Recent {
     return this.#rawBytes === 0 ? 1 : this.#rawBytes / Math.max(1, this.#bodyBytes);
   }
 
-  /** Time to encode, per byte of records. */
+  /** This thread's time to encode, per byte of records. */
   get msPerByte(): number {
     return this.#rawBytes === 0 ? 0 : this.#ms / this.#rawBytes;
   }
 
-  add({ rawBytes, bodyBytes, ms }: Sample, nowMs: number): void {
+  /** The same of other threads. */
+  get besideMsPerByte(): number {
+    return this.#rawBytes === 0 ? 0 : this.#besideMs / this.#rawBytes;
+  }
+
+  add({ rawBytes, bodyBytes, ms, besideMs }: Sample, nowMs: number): void {
     const keep = Math.exp((this.#atMs - nowMs) / rememberedMs);
     this.#atMs = nowMs;
     this.#rawBytes = this.#rawBytes * keep + rawBytes;
     this.#bodyBytes = this.#bodyBytes * keep + bodyBytes;
     this.#ms = this.#ms * keep + ms;
+    this.#besideMs = this.#besideMs * keep + besideMs;
   }
 
   /** As if the method above (1) or below (-1) had been used. */
-  move({ bodyShare, msPerByte }: Step, by: 1 | -1): void {
+  move({ bodyShare, msPerByte, besideMsPerByte }: Step, by: 1 | -1): void {
     this.#bodyBytes *= bodyShare ** by;
     this.#ms = Math.max(0, this.#ms + msPerByte * by * this.#rawBytes);
+    this.#besideMs = Math.max(0, this.#besideMs + besideMsPerByte * by * this.#rawBytes);
   }
 }
 
@@ -50,13 +59,18 @@ export class Recent {
 export interface Step {
   /** Bytes sent with the other, for each byte sent with the one. */
   readonly bodyShare: number;
-  /** Additional time, per byte of records. */
+  /** Additional time of this thread, per byte of records. Less than 0: other threads take over. */
   readonly msPerByte: number;
+  /** Additional time of other threads. */
+  readonly besideMsPerByte: number;
 }
 
 export interface Outcome {
   readonly bodyBytes: number;
+  /** Of this thread. */
   readonly ms: number;
+  /** Of other threads. */
+  readonly besideMs: number;
 }
 
 /** Two methods on the same batches: what differs is the methods, however much memory changes from batch to batch. */
@@ -77,13 +91,20 @@ export class Pairs {
   /** From the method below to the one above; undefined: not known yet. */
   get step(): Step | undefined {
     if (this.#below.length < pairsMin) return undefined;
-    const extraMs = this.#above.map(
-      ({ ms, rawBytes }, index) => (ms - (this.#below[index] as Sample).ms) / rawBytes,
-    );
+    const besideMsPerByte = Math.max(0, this.#extra("besideMs"));
     return {
       bodyShare: sumOf(this.#above, "bodyBytes") / Math.max(1, sumOf(this.#below, "bodyBytes")),
-      msPerByte: Math.max(0, median(extraMs)),
+      // More for more: what seems cheaper in all was disturbed less.
+      msPerByte: Math.max(-besideMsPerByte, this.#extra("ms")),
+      besideMsPerByte,
     };
+  }
+
+  #extra(key: "ms" | "besideMs"): number {
+    const extra = this.#above.map((above, index) => {
+      return (above[key] - (this.#below[index] as Sample)[key]) / above.rawBytes;
+    });
+    return median(extra);
   }
 }
 

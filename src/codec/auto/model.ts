@@ -4,10 +4,11 @@
  */
 import type { Step } from "./estimate.ts";
 
-/** Records per byte sent, and time to encode per byte of records. */
+/** Records per byte sent, and time to encode per byte of records: of this thread, and of others. */
 export interface Carrying {
   readonly ratio: number;
   readonly msPerByte: number;
+  readonly besideMsPerByte: number;
 }
 
 export interface Around {
@@ -15,6 +16,8 @@ export interface Around {
   readonly link: { readonly bytesPerMs: number };
   readonly sourceBytesPerMs: number;
   readonly overheadMsPerByte: number;
+  /** How many other threads there are to help. */
+  readonly besideCount: number;
 }
 
 /** Besides encoding at least so much is spent on a byte of records, until it is measured. */
@@ -38,6 +41,7 @@ export function stepFrom(one: Carrying, step: Step, by: 1 | -1): Carrying {
   return {
     ratio: one.ratio / step.bodyShare ** by,
     msPerByte: Math.max(0, one.msPerByte + step.msPerByte * by),
+    besideMsPerByte: Math.max(0, one.besideMsPerByte + step.besideMsPerByte * by),
   };
 }
 
@@ -48,7 +52,7 @@ export function verdict(
   around: Around,
 ): "below" | "above" | "either" {
   const [slow, fast] = [rateOf(below, around), rateOf(above, around)];
-  const extraCores = Math.max(0, above.msPerByte - below.msPerByte) * fast;
+  const extraCores = Math.max(0, msOf(above) - msOf(below)) * fast;
   const gain = fast / slow - 1 - extraCores * coreWorth;
   if (gain >= speedEqual) return "above";
   if (fast / slow < 1 - speedEqual) return "below";
@@ -67,6 +71,12 @@ function rateOf(one: Carrying, around: Around): number {
   );
 }
 
-function threadRate({ msPerByte }: Carrying, { overheadMsPerByte }: Around): number {
-  return 1 / (Math.max(overheadMsPerByteMin, overheadMsPerByte) + msPerByte);
+/** This thread, or those that help it. */
+function threadRate(one: Carrying, { overheadMsPerByte, besideCount }: Around): number {
+  const here = Math.max(overheadMsPerByteMin, overheadMsPerByte) + one.msPerByte;
+  return 1 / Math.max(here, one.besideMsPerByte / besideCount);
+}
+
+function msOf({ msPerByte, besideMsPerByte }: Carrying): number {
+  return msPerByte + besideMsPerByte;
 }

@@ -30,6 +30,9 @@ const sourceDecay = 0.7;
 
 const overheadRememberedMsMax = 500;
 
+/** Threads that help. They are two, but seldom have a core each: the VM's host has other things to do, the VM among them. */
+const besideCount = 1.5;
+
 export interface Seen {
   /** Bodies that arrived. */
   readonly bytesPerMs: number;
@@ -109,6 +112,7 @@ export class Surroundings {
   #bodyBytes = 0;
   #encodeMs = 0;
   idleShare = 0;
+  readonly besideCount = besideCount;
 
   /** What the source delivers at most, as records; Infinity: more than was asked of it. */
   get sourceBytesPerMs(): number {

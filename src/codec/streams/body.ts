@@ -2,8 +2,10 @@
 import { layout } from "../kernels/index.ts";
 import { batchBytesMax, bodyGrowthBytesMax } from "../page-batch.ts";
 
-export const streamsVersion = 2;
+export const streamsVersion = 3;
 export const streamCount = 8;
+export const packAt = 3;
+export const payloadBytesAt = 60;
 export const checksumAt = 64;
 
 export const Pack = { none: 0, zstd: 1, lz4: 2 } as const;
@@ -29,16 +31,16 @@ export interface StreamsHeader {
   readonly payloadBytes: number;
 }
 
-/** Writes all but the checksum. */
+/** Writes all but how the payload is packed and the checksum, in which that counts as 0: it may not be known yet. */
 export function writeStreamsHeader(
   view: DataView,
   at: number,
-  header: Omit<StreamsHeader, "streamsBytes">,
+  header: Omit<StreamsHeader, "streamsBytes" | "payloadBytes" | "pack">,
 ): void {
   view.setUint8(at, streamsVersion);
   view.setUint8(at + 1, header.isShared ? 1 : 0);
   view.setUint8(at + 2, header.isXbzrle ? 1 : 0);
-  view.setUint8(at + 3, header.pack);
+  view.setUint8(at + packAt, 0);
   view.setUint16(at + 4, header.block);
   view.setUint16(at + 6, 0);
   view.setUint32(at + 8, header.generation);
@@ -49,7 +51,13 @@ export function writeStreamsHeader(
   for (let i = 0; i < streamCount; i++) {
     view.setUint32(at + 28 + 4 * i, header.lengths[i] as number);
   }
-  view.setUint32(at + 60, header.payloadBytes);
+  view.setUint32(at + payloadBytesAt, 0);
+}
+
+/** Completes a header: `pack` is how the `payloadBytes` behind it were made. */
+export function writePack(view: DataView, at: number, pack: Pack, payloadBytes: number): void {
+  view.setUint8(at + packAt, pack);
+  view.setUint32(at + payloadBytesAt, payloadBytes);
 }
 
 /** The longest streams of a batch; also a batch that does not shrink is of use for later ones, as long as it fits a frame. */
@@ -72,7 +80,7 @@ export function readStreamsHeader(
   if (version !== streamsVersion) return `of version ${version}`;
   const flags = view.getUint8(from + 1);
   const delta = view.getUint8(from + 2);
-  const pack = view.getUint8(from + 3);
+  const pack = view.getUint8(from + packAt);
   if (flags > 1 || delta > 1 || pack > Pack.lz4 || view.getUint16(from + 6) !== 0) {
     return `with flags ${flags}, delta ${delta}, pack ${pack}`;
   }
@@ -86,7 +94,7 @@ export function readStreamsHeader(
   // An encoder sends records as they are before it sends much more than them.
   if (streamsBytes > streamsBytesMax(rawBytes))
     return `with streams of ${streamsBytes} bytes for ${rawBytes}`;
-  const payloadBytes = view.getUint32(from + 60);
+  const payloadBytes = view.getUint32(from + payloadBytesAt);
   if (payloadBytes !== to - from - layout.headerBytes) {
     return `with ${to - from - layout.headerBytes} bytes where it claims ${payloadBytes}`;
   }

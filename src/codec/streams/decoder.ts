@@ -9,7 +9,14 @@ import { codecIds } from "../ids.ts";
 import { type KernelBuild, layout } from "../kernels/index.ts";
 import { lz4Decompress } from "../lz4.ts";
 import { type BatchDecoder, batchBytesMax, type RecordRange } from "../page-batch.ts";
-import { checksumAt, Pack, readStreamsHeader, streamCount, type StreamsHeader } from "./body.ts";
+import {
+  checksumAt,
+  Pack,
+  readStreamsHeader,
+  streamCount,
+  type StreamsHeader,
+  writePack,
+} from "./body.ts";
 import { noSharedPages, type SharedPages } from "./shared-pages.ts";
 import { Workspace } from "./workspace.ts";
 import { type ZstdDecompressContext, zstdDecompressContext } from "./zstd-context.ts";
@@ -152,6 +159,8 @@ export class StreamsDecoder implements BatchDecoder {
     const { bytes } = workspace;
     const from = body.from + layout.headerBytes;
     bytes.set(body.bytes.subarray(body.from, from), layout.bodyAt);
+    // Is not part of the checksum.
+    writePack(workspace.view, layout.bodyAt, Pack.none, 0);
     const payload = body.bytes.subarray(from, body.to);
     const streamsAt = layout.bodyAt + layout.headerBytes;
     const streams = bytes.subarray(streamsAt, streamsAt + header.streamsBytes);

@@ -9,18 +9,25 @@ import { randomInt } from "node:crypto";
 import { assert } from "../../base/index.ts";
 import { codecIds } from "../ids.ts";
 import { type KernelBuild, layout } from "../kernels/index.ts";
-import { lz4Compress } from "../lz4.ts";
 import {
   type BatchEncoder,
   batchBytesMax,
   bodyGrowthBytesMax,
+  type Encoded,
   type PageBatch,
 } from "../page-batch.ts";
-import { checksumAt, Pack, streamCount, streamsBytesMax, writeStreamsHeader } from "./body.ts";
+import {
+  checksumAt,
+  Pack,
+  streamCount,
+  streamsBytesMax,
+  writePack,
+  writeStreamsHeader,
+} from "./body.ts";
 import { countsOf, type StreamsCounts, zeroCounts } from "./counts.ts";
+import { besideBytesMin, Packer, type Streams } from "./packer.ts";
 import { noSharedPages, type SharedPages } from "./shared-pages.ts";
 import { tablesWithin, Workspace } from "./workspace.ts";
-import { zstdCompressContext } from "./zstd-context.ts";
 
 export type StreamsMethod = "zero" | "delta" | "similarity" | "hybrid";
 
@@ -54,11 +61,6 @@ const shareMax = 0.95;
 const deltaWordsMaxPacked = 384;
 const deltaWordsMaxBare = 480;
 
-const sampleCount = 8;
-const sampleBytes = 1 << 10;
-/** So many batches in a row are judged by their sample only. */
-const samplesInRowMax = 16;
-
 function methodBits({ method, delta, shared }: StreamsOptions): number {
   const bits = {
     zero: 0,
@@ -75,7 +77,7 @@ export class StreamsEncoder implements BatchEncoder {
   readonly name: string;
   readonly counts: StreamsCounts = zeroCounts();
   readonly #options: StreamsOptions;
-  #pack: Pack;
+  readonly #packer: Packer;
   #level: number;
   readonly #workspace: Workspace;
   readonly #methods: number;
@@ -83,8 +85,6 @@ export class StreamsEncoder implements BatchEncoder {
   readonly #shared: SharedPages | undefined;
   /** Slots of shared pages that the batch at hand filled. */
   readonly #stored: number[] = [];
-  readonly #sample = Buffer.allocUnsafeSlow(sampleCount * sampleBytes);
-  #samplesInRow: number | undefined;
   #generation: number;
   #sequence = 0;
   #sharedGeneration = 0;
@@ -92,8 +92,9 @@ export class StreamsEncoder implements BatchEncoder {
   constructor(options: StreamsOptions) {
     this.#options = options;
     this.name = options.method;
-    this.#pack = Pack[options.pack ?? (options.method === "hybrid" ? "zstd" : "none")];
+    const pack = Pack[options.pack ?? (options.method === "hybrid" ? "zstd" : "none")];
     this.#level = options.level ?? 1;
+    this.#packer = new Packer(pack, this.#level);
     this.#methods = methodBits(options);
     this.#shared = (this.#methods & layout.useShared) === 0 ? undefined : options.shared;
     const tables = tablesWithin(
@@ -106,14 +107,13 @@ export class StreamsEncoder implements BatchEncoder {
       (workspace) => this.#shared?.host(workspace, this.#stored) ?? noSharedPages,
     );
     this.#generation = options.generation ?? randomInt(2 ** 32);
-    this.#setUp(tables);
+    this.#setUp(tables, pack);
   }
 
-  #setUp(tables: ReturnType<typeof tablesWithin>): void {
+  #setUp(tables: ReturnType<typeof tablesWithin>, pack: Pack): void {
     const { control } = this.#workspace;
     const deltaWordsMax =
-      this.#options.deltaWordsMax ??
-      (this.#pack === Pack.none ? deltaWordsMaxBare : deltaWordsMaxPacked);
+      this.#options.deltaWordsMax ?? (pack === Pack.none ? deltaWordsMaxBare : deltaWordsMaxPacked);
     const similarWordsMax = this.#options.similarWordsMax ?? deltaWordsMax;
     assert(deltaWordsMax <= 480 && similarWordsMax <= 480, "what the workspace has room for");
     control[layout.methods] = this.#methods;
@@ -135,7 +135,7 @@ export class StreamsEncoder implements BatchEncoder {
 
   /** How the batches to come are compressed; the history stays as it is, and each body says how it was made. */
   usePack(pack: "none" | "zstd" | "lz4", level = this.#level): void {
-    this.#pack = Pack[pack];
+    this.#packer.use(Pack[pack], level);
     this.#level = level;
   }
 
@@ -146,12 +146,17 @@ export class StreamsEncoder implements BatchEncoder {
     return lengths.reduce((sum, length) => sum + length, 0);
   }
 
+  /** Of the batch that was encoded last: what `later` leaves to another thread, if it is to be packed. */
+  get besideBytes(): number {
+    return this.#slotCount > 0 && this.streamsBytes >= besideBytesMin ? this.streamsBytes : 0;
+  }
+
   /** What the batch that was encoded last would come to in another pack, in bytes. Nothing changes. */
   bytesWith(pack: "zstd" | "lz4", level: number): number {
     const { bytes, control } = this.#workspace;
     const from = (control[layout.streamsAt] as number) + layout.headerBytes;
     const streams = bytes.subarray(from, from + this.streamsBytes);
-    const packed = this.#compress(streams, Pack[pack], level);
+    const packed = this.#packer.compress(streams, Pack[pack], level);
     return layout.headerBytes + Math.min(streams.length, packed.length);
   }
 
@@ -167,32 +172,50 @@ export class StreamsEncoder implements BatchEncoder {
     const { bytes, control } = this.#workspace;
     this.#generation = (this.#generation + 1) >>> 0;
     this.#sequence = 0;
-    this.#samplesInRow = undefined;
+    this.#packer.reset();
     // Keys and marks are written before they are read.
     bytes.fill(0, control[layout.tableAt], control[layout.historyAt]);
     control.fill(0, layout.turn, layout.records);
   }
 
   encode(batch: PageBatch): readonly Uint8Array[] {
-    assert(batch.bytes <= batchBytesMax, "a batch fits a frame");
-    if (this.#sequence === 2 ** 32 || this.#sharedMoved()) this.reset();
-    const { kernels } = this.#workspace;
-    this.#copyIn(batch);
-    this.#stored.length = 0;
-    const fault = kernels.encode(layout.inputAt, batch.bytes, batch.block, this.#generation);
-    assert(fault === layout.ok, `records that are none (${fault})`);
-    const body = this.#body(batch);
-    if (body === undefined) {
-      kernels.drop();
-      this.#shared?.drop(this.#stored);
-      this.counts.left++;
-      this.id = codecIds.none;
+    return this.#pack(batch, this.#look(batch));
+  }
+
+  later(batch: PageBatch): Encoded | Promise<Encoded> {
+    const streams = this.#look(batch);
+    // Without a history a batch that does not shrink goes as it is, and would have to be kept until that is known.
+    const keeps = this.#slotCount > 0;
+    const fits = streams !== undefined && this.#fits(batch, streams.bytes.length);
+    const payload = keeps && fits ? this.#packer.packBeside(streams) : undefined;
+    if (payload === undefined) return { body: this.#pack(batch, streams), id: this.id };
+    const header = this.#takeHeader(batch);
+    return payload.then(({ pack, pieces, bytes }) => {
+      writePack(new DataView(header.buffer, header.byteOffset), 0, pack, bytes);
+      return { id: codecIds.streams, body: [header, ...pieces] };
+    });
+  }
+
+  #pack(batch: PageBatch, streams: Streams | undefined): readonly Uint8Array[] {
+    const payload = streams === undefined ? undefined : this.#packer.pack(streams);
+    if (payload === undefined || !this.#fits(batch, payload.bytes)) {
+      this.#leave();
       return batch.pieces;
     }
-    countsOf(this.#workspace.control, this.counts);
-    this.#sequence++;
-    this.id = codecIds.streams;
-    return body;
+    const header = this.#takeHeader(batch);
+    const body = Buffer.allocUnsafeSlow(header.length + payload.bytes);
+    body.set(header);
+    writePack(new DataView(body.buffer), 0, payload.pack, payload.bytes);
+    let at = header.length;
+    for (const piece of payload.pieces) {
+      body.set(piece, at);
+      at += piece.length;
+    }
+    return [body];
+  }
+
+  #fits({ bytes }: PageBatch, payloadBytes: number): boolean {
+    return payloadBytes + layout.headerBytes <= this.#bodyBytesMax(bytes);
   }
 
   /** Somebody cleared the shared pages: what this encoder said of them does not hold any more. */
@@ -212,26 +235,33 @@ export class StreamsEncoder implements BatchEncoder {
     assert(at === layout.inputAt + bytes, "the pieces are the batch");
   }
 
-  /** Answers undefined when the batch should go as it is. */
-  #body(batch: PageBatch): Uint8Array[] | undefined {
-    const { bytes, control } = this.#workspace;
-    const lengths = Array.from(control.subarray(layout.lengths, layout.lengths + streamCount));
-    const streamsBytes = lengths.reduce((sum, length) => sum + length, 0);
+  /** Runs the kernels. Answers undefined when the batch should go as it is. */
+  #look(batch: PageBatch): Streams | undefined {
+    assert(batch.bytes <= batchBytesMax, "a batch fits a frame");
+    if (this.#sequence === 2 ** 32 || this.#sharedMoved()) this.reset();
+    this.#copyIn(batch);
+    this.#stored.length = 0;
+    const { kernels, bytes, control } = this.#workspace;
+    const fault = kernels.encode(layout.inputAt, batch.bytes, batch.block, this.#generation);
+    assert(fault === layout.ok, `records that are none (${fault})`);
+    const { streamsBytes } = this;
     // Where pages are kept even a batch that does not shrink, or grows by its header, is of use later.
     const keeps = this.#slotCount > 0;
     const streamsMax = keeps ? streamsBytesMax(batch.bytes) : batch.bytes - layout.headerBytes;
     if (streamsBytes > streamsMax) return undefined;
-    const headerAt = control[layout.streamsAt] as number;
-    const from = headerAt + layout.headerBytes;
-    const streams = bytes.subarray(from, from + streamsBytes);
-    const packed = this.#packed(streams, lengths[streamCount - 1] as number);
-    const payload = packed ?? streams;
-    if (payload.length + layout.headerBytes > this.#bodyBytesMax(batch.bytes)) return undefined;
-    this.#writeHeader(batch, headerAt, lengths, streamsBytes, payload.length, packed !== undefined);
-    const body = Buffer.allocUnsafeSlow(layout.headerBytes + payload.length);
-    body.set(bytes.subarray(headerAt, from));
-    body.set(payload, layout.headerBytes);
-    return [body];
+    const from = (control[layout.streamsAt] as number) + layout.headerBytes;
+    return {
+      bytes: bytes.subarray(from, from + streamsBytes),
+      rawsBytes: control[layout.lengths + streamCount - 1] as number,
+    };
+  }
+
+  /** The batch goes as it is: as if it had never been looked at. */
+  #leave(): void {
+    this.#workspace.kernels.drop();
+    this.#shared?.drop(this.#stored);
+    this.counts.left++;
+    this.id = codecIds.none;
   }
 
   #bodyBytesMax(rawBytes: number): number {
@@ -240,20 +270,14 @@ export class StreamsEncoder implements BatchEncoder {
     return Math.min(rawBytes + bodyGrowthBytesMax, batchBytesMax);
   }
 
-  #writeHeader(
-    batch: PageBatch,
-    at: number,
-    lengths: readonly number[],
-    streamsBytes: number,
-    payloadBytes: number,
-    isPacked: boolean,
-  ): void {
+  /** The batch goes as streams. Answers its header, in which only how they are packed is missing. */
+  #takeHeader(batch: PageBatch): Buffer {
     const { bytes, view, control } = this.#workspace;
-    const smallBytes = streamsBytes - (lengths[streamCount - 1] as number);
+    const at = control[layout.streamsAt] as number;
+    const lengths = Array.from(control.subarray(layout.lengths, layout.lengths + streamCount));
     writeStreamsHeader(view, at, {
       isShared: this.#shared !== undefined,
       isXbzrle: (this.#methods & layout.useXbzrle) !== 0,
-      pack: isPacked ? this.#pack : Pack.none,
       block: batch.block,
       generation: this.#generation,
       sequence: this.#sequence,
@@ -261,37 +285,12 @@ export class StreamsEncoder implements BatchEncoder {
       sharedGeneration: this.#sharedGeneration,
       recordCount: control[layout.records] as number,
       lengths,
-      payloadBytes,
     });
-    this.#workspace.checksum(at, smallBytes);
+    this.#workspace.checksum(at, this.streamsBytes - (lengths[streamCount - 1] as number));
     bytes.copyWithin(at + checksumAt, layout.hashAt, layout.hashAt + 8);
-  }
-
-  /** Answers undefined when compressing would not gain a twentieth. */
-  #packed(streams: Uint8Array, rawsBytes: number): Uint8Array | undefined {
-    if (this.#pack === Pack.none || streams.length < 64) return undefined;
-    const isMostlyRaw = rawsBytes > streams.length / 2;
-    if (isMostlyRaw && this.#samplesInRow !== undefined && this.#samplesInRow < samplesInRowMax) {
-      this.#samplesInRow++;
-      if (!this.#sampleShrinks(streams)) return undefined;
-    }
-    const packed = this.#compress(streams);
-    const shrank = packed.length <= streams.length * shareMax;
-    if (isMostlyRaw) this.#samplesInRow = shrank ? undefined : 0;
-    return shrank ? packed : undefined;
-  }
-
-  /** The answer may change with the next call. */
-  #compress(bytes: Uint8Array, pack = this.#pack, level = this.#level): Uint8Array {
-    return pack === Pack.lz4 ? lz4Compress(bytes) : zstdCompressContext(level).compress(bytes);
-  }
-
-  #sampleShrinks(streams: Uint8Array): boolean {
-    if (streams.length <= this.#sample.length) return true;
-    const stride = Math.floor((streams.length - sampleBytes) / (sampleCount - 1));
-    for (let i = 0; i < sampleCount; i++) {
-      this.#sample.set(streams.subarray(i * stride, i * stride + sampleBytes), i * sampleBytes);
-    }
-    return this.#compress(this.#sample).length <= this.#sample.length * shareMax;
+    countsOf(control, this.counts);
+    this.#sequence++;
+    this.id = codecIds.streams;
+    return Buffer.from(bytes.subarray(at, at + layout.headerBytes));
   }
 }

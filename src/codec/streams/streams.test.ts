@@ -8,7 +8,12 @@ import fc from "fast-check";
 import { type GodwitError, Prng } from "../../base/index.ts";
 import { HeldBytes } from "../held-bytes.ts";
 import { codecIds } from "../ids.ts";
-import { bodyGrowthBytesMax, type PageBatch, type RecordRange } from "../page-batch.ts";
+import {
+  bodyGrowthBytesMax,
+  type Encoded,
+  type PageBatch,
+  type RecordRange,
+} from "../page-batch.ts";
 import { SharedPages, StreamsDecoder, StreamsEncoder, type StreamsOptions } from "./index.ts";
 
 const pageBytes = 4096;
@@ -180,6 +185,46 @@ test("records come back as they were, over any batches, resets and evictions; bo
     }),
     { numRuns: 30 },
   );
+});
+
+test("with other threads bodies are what they are without, whichever is done first", async () => {
+  await fc.assert(
+    fc.asyncProperty(optionsOf, fc.nat(), async (options, seed) => {
+      const prng = new Prng(seed);
+      const world = new World(seed);
+      const [here, beside] = [new StreamsEncoder(options), new StreamsEncoder(options)];
+      const wanted: (Buffer | undefined)[] = [];
+      const coming: Promise<Encoded>[] = [];
+      const batches = Array.from({ length: 12 }, () =>
+        world.batch(prng.pick([3, 30]), prng.pick([30, 200])),
+      );
+      for (const batch of batches) {
+        wanted.push(encoded(here, batch));
+        const later = beside.later(batch);
+        coming.push(Promise.resolve(later));
+        // It is not needed any more.
+        if (later instanceof Promise) batch.pieces[0]?.fill(0xee);
+      }
+      for (const [i, { id, body }] of (await Promise.all(coming)).entries()) {
+        assert.equal(id, wanted[i] === undefined ? codecIds.none : codecIds.streams);
+        if (wanted[i] !== undefined) assert.ok(wanted[i].equals(Buffer.concat(body)));
+      }
+      assert.deepEqual(beside.counts, here.counts);
+    }),
+    { numRuns: 20 },
+  );
+});
+
+test("what does not shrink is not tried for long with other threads either, and is kept", async () => {
+  const encoder = new StreamsEncoder({ method: "hybrid", memoryBytes: 16 << 20 });
+  const decoder = decoderOf();
+  for (let i = 0; i < 20; i++) {
+    const batch = batchOf(...noise(i));
+    const { id, body } = await encoder.later(batch);
+    assert.equal(id, codecIds.streams);
+    decodesTo(decoder, Buffer.concat(body), batch);
+  }
+  assert.ok(encoder.counts.hits > 0);
 });
 
 test("what changed little costs little, and what did not change next to nothing", () => {

@@ -9,7 +9,7 @@ test("time begins with the first acknowledgement, and looks come 5, 10, 20, 40, 
     const state = meter.acknowledged((nowMs - 400) * 1000, nowMs);
     if (state === undefined) continue;
     told.push(nowMs - 500);
-    assert.deepEqual(state, { bytesPerMs: 1000, waitingShare: 0 });
+    assert.deepEqual(state, { bytesPerMs: 1000, waitingShare: 0, besideShare: 0 });
   }
   assert.deepEqual(told, [5, 15, 35, 75, 125, 175, 225, 275, 325, 375, 425, 475]);
 });
@@ -26,11 +26,35 @@ test("waiting counts wherever it begins and ends, once however often it is said"
   // It still waits.
   meter.goesOn(140);
   meter.goesOn(150);
-  assert.deepEqual(meter.acknowledged(6400, 170), { bytesPerMs: 10, waitingShare: 0.25 });
+  assert.deepEqual(meter.acknowledged(6400, 170), {
+    bytesPerMs: 10,
+    waitingShare: 0.25,
+    besideShare: 0,
+  });
+});
+
+test("waiting for other threads counts apart", () => {
+  const meter = new LinkMeter();
+  meter.acknowledged(0, 100);
+  meter.waitsBeside(102);
+  meter.waitsBeside(104);
+  assert.deepEqual(meter.acknowledged(1000, 110), {
+    bytesPerMs: 100,
+    waitingShare: 0,
+    besideShare: 0.8,
+  });
+  // It still waits.
+  meter.goesOnBeside(115);
+  meter.goesOnBeside(119);
+  assert.equal(meter.acknowledged(2000, 130)?.besideShare, 0.25);
 });
 
 test("a silence is one long span", () => {
   const meter = new LinkMeter();
   meter.acknowledged(100, 0);
-  assert.deepEqual(meter.acknowledged(600, 5000), { bytesPerMs: 0.1, waitingShare: 0 });
+  assert.deepEqual(meter.acknowledged(600, 5000), {
+    bytesPerMs: 0.1,
+    waitingShare: 0,
+    besideShare: 0,
+  });
 });

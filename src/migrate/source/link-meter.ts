@@ -16,6 +16,9 @@ export class LinkMeter {
   /** Waiting in the current span: until then, and since when. */
   #waitedMs = 0;
   #waitsSinceMs: number | undefined;
+  /** The same for other threads. */
+  #besideMs = 0;
+  #besideSinceMs: number | undefined;
 
   /** There is something to send from here on, but no room for it. */
   waits(nowMs: number): void {
@@ -27,6 +30,16 @@ export class LinkMeter {
     this.#waitsSinceMs = undefined;
   }
 
+  /** Nothing is read from here on, until other threads have done their part. */
+  waitsBeside(nowMs: number): void {
+    this.#besideSinceMs ??= nowMs;
+  }
+
+  goesOnBeside(nowMs: number): void {
+    this.#besideMs += nowMs - (this.#besideSinceMs ?? nowMs);
+    this.#besideSinceMs = undefined;
+  }
+
   /** `totalBytes`: arrived so far. Answers what to tell the encoder when it is time to. */
   acknowledged(totalBytes: number, nowMs: number): LinkState | undefined {
     if (this.#startMs === undefined) {
@@ -36,14 +49,18 @@ export class LinkMeter {
     const ms = nowMs - this.#startMs;
     if (ms < this.#everyMs) return undefined;
     const waits = this.#waitsSinceMs !== undefined;
+    const waitsBeside = this.#besideSinceMs !== undefined;
     this.goesOn(nowMs);
+    this.goesOnBeside(nowMs);
     const state = {
       bytesPerMs: (totalBytes - this.#startBytes) / ms,
       waitingShare: Math.min(1, this.#waitedMs / ms),
+      besideShare: Math.min(1, this.#besideMs / ms),
     };
     this.#everyMs = Math.min(everyMsMax, this.#everyMs * 2);
     this.#begin(totalBytes, nowMs);
     if (waits) this.waits(nowMs);
+    if (waitsBeside) this.waitsBeside(nowMs);
     return state;
   }
 
@@ -51,6 +68,8 @@ export class LinkMeter {
     this.#startMs = nowMs;
     this.#startBytes = totalBytes;
     this.#waitedMs = 0;
+    this.#besideMs = 0;
+    if (this.#besideSinceMs !== undefined) this.#besideSinceMs = nowMs;
     if (this.#waitsSinceMs !== undefined) this.#waitsSinceMs = nowMs;
   }
 }

@@ -355,8 +355,8 @@ export class SourceSession {
   }
 
   #measureRecords(): void {
-    const { encodedRawBytes, encodedBodyBytes, encodeMs } = this.#pump;
-    this.#recordRate.update(encodedRawBytes, encodedBodyBytes, encodeMs);
+    const { encodedRawBytes, encodedBodyBytes, encodeMs, besideMs } = this.#pump.sender;
+    this.#recordRate.update(encodedRawBytes, encodedBodyBytes, Math.max(encodeMs, besideMs));
   }
 
   /** What the link carried lately, as memory: with a codec that is more than its bytes. */
@@ -497,7 +497,7 @@ export class SourceSession {
     }
     this.#pump.liftBandwidth();
     this.#pump.hold("owner");
-    for (let i = 0; i < drainPolls && this.#pump.inFlightBytes > drainedBytes; i++) {
+    for (let i = 0; i < drainPolls && this.#pump.sender.inFlightBytes > drainedBytes; i++) {
       await sleep(this.#clock, drainPollMs);
     }
     this.#pump.unhold("owner");

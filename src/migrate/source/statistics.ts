@@ -77,7 +77,7 @@ export class SourceStatistics {
 
   /** What has been sent so far. */
   sentCounts(): SentCounts {
-    const { pageCount, zeroCount, staleFetchedCount, compressedAwayBytes } = this.#pump;
+    const { pageCount, zeroCount, staleFetchedCount, sender } = this.#pump;
     const { droppedCount, droppedAreaCount } = this.#skip;
     const { wireBytes } = this.#channel;
     return {
@@ -86,7 +86,7 @@ export class SourceStatistics {
       droppedCount,
       droppedAreaCount,
       staleFetchedCount,
-      compressedAwayBytes,
+      compressedAwayBytes: sender.compressedAwayBytes,
       wireBytes,
     };
   }
@@ -199,7 +199,7 @@ export class SourceStatistics {
       droppedCount: this.#skip.droppedCount,
       staleFetchedCount: this.#pump.staleFetchedCount,
       droppedAreaCount: this.#skip.droppedAreaCount,
-      compressedAwayBytes: this.#pump.compressedAwayBytes,
+      compressedAwayBytes: this.#pump.sender.compressedAwayBytes,
       ...this.#compressionReport(),
       roundDetails: this.#rounds,
       assist: this.#assistReport(),
@@ -210,14 +210,14 @@ export class SourceStatistics {
 
   /** Records per byte of body, so far. */
   #ratio(): number {
-    const { encodedRawBytes, encodedBodyBytes } = this.#pump;
+    const { encodedRawBytes, encodedBodyBytes } = this.#pump.sender;
     return encodedBodyBytes > 0 ? encodedRawBytes / encodedBodyBytes : 1;
   }
 
   #compressionReport(): { compression?: CompressionReport } {
     const { compress, compressLevel } = this.#options;
     if (compress === "none") return {};
-    const { encoder, encodedRawBytes, encodedBodyBytes, encodeMs } = this.#pump;
+    const { encoder, encodedRawBytes, encodedBodyBytes, encodeMs, besideMs } = this.#pump.sender;
     const methods = encoder.usage?.();
     const { hits, misses } = encoder.counts ?? { hits: 0, misses: 0 };
     return {
@@ -227,7 +227,7 @@ export class SourceStatistics {
         rawBytes: encodedRawBytes,
         bodyBytes: encodedBodyBytes,
         ratio: this.#ratio(),
-        encodeMs,
+        encodeMs: encodeMs + besideMs,
         memoryBytes: encoder.memoryBytes,
         ...(hits + misses === 0 ? {} : { hitShare: hits / (hits + misses) }),
         ...(methods === undefined ? {} : { methods }),

@@ -1,0 +1,213 @@
+/**
+ * The second half of the source's data path: batches and other frames of the stream go out in their order, encoded, at the
+ * bandwidth that was asked for, and no more of them than the window allows. When to read less for that is the pump's business.
+ */
+import { GodwitError } from "../../base/index.ts";
+import type { BatchEncoder, Encoded, PageBatch } from "../../codec/index.ts";
+import { type Clock, sleep } from "../../io/index.ts";
+import type { FrameChannel } from "../channel.ts";
+import { FlightWindow } from "../flight-window.ts";
+import { Pacer } from "../rate.ts";
+import { batchBytesTarget, type FrameHeader, frameHeaderBytes, FrameType } from "../wire/index.ts";
+import { LinkMeter } from "./link-meter.ts";
+import { Outbox } from "./outbox.ts";
+
+export interface SenderOptions {
+  readonly clock: Clock;
+  readonly channel: FrameChannel;
+  readonly encoder: BatchEncoder;
+  /** 0: as fast as possible. */
+  readonly bandwidthBytesPerSecond: number;
+  /** Nothing follows: the stream would have a gap. */
+  readonly failed: (error: unknown) => void;
+  /** Batches came back from other threads and went out. */
+  readonly moved: () => void;
+}
+
+const roomPollMs = 2;
+/** Batches that may wait for other threads: enough for these to be busy, and less than is in flight on any link. */
+const besideCountMax = 6;
+const besideCountLow = 3;
+
+export class BatchSender {
+  readonly encoder: BatchEncoder;
+  readonly link = new LinkMeter();
+  readonly #clock: Clock;
+  readonly #channel: FrameChannel;
+  readonly #window = new FlightWindow();
+  readonly #outbox: Outbox;
+  #pacer: Pacer | undefined;
+  /** Sent since the bandwidth was looked at last. */
+  #unpacedBytes = 0;
+  #besideUntilMs = 0;
+
+  /** Records that went through the codec, the bodies it made of them, and this thread's time for it. */
+  encodedRawBytes = 0;
+  encodedBodyBytes = 0;
+  encodeMs = 0;
+  /** Time in which other threads were at it. */
+  besideMs = 0;
+
+  constructor(options: SenderOptions) {
+    this.#clock = options.clock;
+    this.#channel = options.channel;
+    this.encoder = options.encoder;
+    this.#outbox = new Outbox(options.failed, options.moved);
+    if (options.bandwidthBytesPerSecond > 0) {
+      this.#pacer = new Pacer(options.bandwidthBytesPerSecond, this.#clock.nowMs());
+    }
+  }
+
+  /** What the codec saved. */
+  get compressedAwayBytes(): number {
+    return this.encodedRawBytes - this.encodedBodyBytes;
+  }
+
+  /** Body bytes of stream frames sent so far. */
+  get sentBytes(): number {
+    return this.#window.sentBytes;
+  }
+
+  /** Sent or about to be, and not yet taken by the destination's QEMU. */
+  get inFlightBytes(): number {
+    const { sentBytes, ackedBytes } = this.#window;
+    return sentBytes - ackedBytes + this.#outbox.length * batchBytesTarget;
+  }
+
+  get isWindowFull(): boolean {
+    return this.#window.isFull;
+  }
+
+  get hasRoom(): boolean {
+    return this.#window.hasRoom;
+  }
+
+  /** Other threads have enough to do. */
+  get isBesideFull(): boolean {
+    return this.#outbox.length >= besideCountMax;
+  }
+
+  get isBesideLow(): boolean {
+    return this.#outbox.length <= besideCountLow;
+  }
+
+  /** The destination's QEMU has taken so much in all; `bytesPerMs`: what the link carries lately. */
+  acknowledged(bytes: number, bytesPerMs: number): void {
+    const nowMs = this.#clock.nowMs();
+    if (!this.#window.acknowledged(bytes, nowMs, bytesPerMs)) {
+      throw new GodwitError(
+        "FRAME_INVALID",
+        `an acknowledgement of ${bytes} of ${this.sentBytes} bytes`,
+      );
+    }
+    const link = this.link.acknowledged(bytes, nowMs);
+    if (link !== undefined) this.encoder.link?.(link);
+  }
+
+  /** No bandwidth limit from here on. */
+  liftBandwidth(): void {
+    this.#pacer = undefined;
+    this.encoder.settle?.();
+  }
+
+  /** How long to send nothing, to keep to the bandwidth. */
+  debtMs(): number {
+    const bytes = this.#unpacedBytes;
+    this.#unpacedBytes = 0;
+    return this.#pacer?.spend(bytes, this.#clock.nowMs()) ?? 0;
+  }
+
+  /** Resolves when all has gone out and there is room for more, for those who do not wait by not reading. */
+  async room(isOver: () => boolean): Promise<void> {
+    await this.#outbox.emptied();
+    const waitMs = this.debtMs();
+    if (waitMs < 1 && !this.#window.isFull) return;
+    this.link.waits(this.#clock.nowMs());
+    if (waitMs >= 1) await sleep(this.#clock, waitMs);
+    while (this.#window.isFull && !isOver()) await sleep(this.#clock, roomPollMs);
+    this.link.goesOn(this.#clock.nowMs());
+  }
+
+  /**
+   * `header.bodyBytes` is the length of the records in `pieces`. Encodes and queues in one go, whoever calls: encoders may
+   * have a history, so batches must be sent in the order in which they were encoded. `sent`: the pieces are not needed any more.
+   */
+  sendBatch(header: FrameHeader, pieces: readonly Uint8Array[], sent: () => void): void {
+    const { block, bodyBytes, pageCount, zeroCount } = header;
+    const startMs = this.#clock.nowMs();
+    const encoded = this.#encode({ block, pieces, bytes: bodyBytes, pageCount, zeroCount });
+    const elapsedMs = this.#clock.nowMs() - startMs;
+    this.encodeMs += elapsedMs;
+    if (encoded instanceof Promise) {
+      sent();
+      const timed = encoded.then((done) => {
+        this.#wasBeside(startMs + elapsedMs);
+        return done;
+      });
+      this.#outbox.addLater(timed, (done) => this.#sendEncoded(header, done, () => {}));
+      return;
+    }
+    const isCopy = !encoded.body.some(({ buffer }) => buffer === pieces[0]?.buffer);
+    const done = isCopy ? () => {} : sent;
+    this.#outbox.add(() => this.#sendEncoded(header, encoded, done), done);
+    // What was encoded elsewhere does not keep the slab: the link, not the room for records, is what bounds.
+    if (isCopy) sent();
+  }
+
+  #encode(batch: PageBatch): Encoded | Promise<Encoded> {
+    const { encoder } = this;
+    if (encoder.later !== undefined) return encoder.later(batch);
+    const body = encoder.encode(batch);
+    return { id: encoder.id, body };
+  }
+
+  /** Several at once count once. */
+  #wasBeside(sinceMs: number): void {
+    const nowMs = this.#clock.nowMs();
+    this.besideMs += nowMs - Math.max(sinceMs, this.#besideUntilMs);
+    this.#besideUntilMs = nowMs;
+  }
+
+  #sendEncoded(header: FrameHeader, { id, body }: Encoded, sent: () => void): void {
+    header.codec = id;
+    header.rawBytes = header.bodyBytes;
+    header.bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);
+    this.encodedRawBytes += header.rawBytes;
+    this.encodedBodyBytes += header.bodyBytes;
+    this.#count(header.bodyBytes);
+    this.#channel.sendPages(header, body, sent);
+  }
+
+  /** A frame of the stream that is none of pages. */
+  send(type: FrameType, pieces: readonly Uint8Array[], sent?: () => void): void {
+    this.#outbox.add(() => {
+      this.#count(pieces.reduce((sum, piece) => sum + piece.length, 0));
+      this.#channel.sendBytes(type, pieces, sent);
+    }, sent);
+  }
+
+  /** Of a frame's body, when it is sent. */
+  #count(bytes: number): void {
+    this.#unpacedBytes += frameHeaderBytes + bytes;
+    this.#window.sent(bytes, this.#clock.nowMs());
+  }
+
+  /** Nothing goes out any more. */
+  close(): void {
+    this.#outbox.close();
+  }
+}
+
+/** Of a batch that is empty so far. */
+export function batchHeader(block: number): FrameHeader {
+  return {
+    type: FrameType.pages,
+    codec: 0,
+    block,
+    bodyBytes: 0,
+    sequence: 0,
+    pageCount: 0,
+    zeroCount: 0,
+    rawBytes: 0,
+  };
+}
