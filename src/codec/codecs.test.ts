@@ -18,6 +18,7 @@ import {
   type PageBatch,
   type RecordRange,
 } from "./index.ts";
+import { zstdCompressor, zstdDecompressor } from "./zstd.ts";
 
 /** Those that compress each batch by itself. */
 const stateless = ["gzip", "zstd", "lz4"] as const;
@@ -183,6 +184,16 @@ test("a batch that was written by hand is decoded [zstd]", () => {
   const expected = Buffer.alloc(4104, 0x5a);
   expected.writeBigUInt64BE(0x3028n);
   assert.ok(expected.equals(range.bytes.subarray(range.from, range.to)));
+});
+
+test("a frame may end where zlib's pieces of output end [zstd]", () => {
+  const bytes = records(Array(40).fill("random"));
+  const compressor = zstdCompressor(1);
+  for (let length = (64 << 10) - 30; length <= 64 << 10; length++) {
+    const piece = bytes.subarray(0, length);
+    const frame = compressor.compress(piece);
+    assert.ok(piece.equals(zstdDecompressor.decompress(frame, length)), `${frame.length}`);
+  }
 });
 
 /** 4 GiB, 500 MiB, a large window: whatever a body says about itself. */

@@ -2,8 +2,8 @@
  * What codecs share that compress every batch by itself: a frame can be decoded whatever came before it, and neither side
  * keeps a history.
  *
- * Compression runs in the caller's thread: these are for comparison and for a peer's sake. Codec streams, which `auto` uses, are
- * compressed by other threads (streams/packer.ts).
+ * Compression runs in the caller's thread: these are for comparison and for a peer's sake. Codec streams with a
+ * history, which `auto` uses, are compressed by other threads (streams/packer.ts).
  *
  * Memory that does not compress (media, encrypted or compressed caches) comes in long stretches. Once a batch did not
  * shrink, the next ones are judged by a sample of a few KiB, at a sixth of the cost, until one looks compressible again.

@@ -16,8 +16,11 @@ export const zstdLevelDefault = 1;
 /** -1 is missing: zlib silently takes it for its default, 3. */
 export const zstdLevels: readonly number[] = [-7, -6, -5, -4, -3, -2, 1, 2, 3, 4, 5, 6, 7, 8, 9];
 
-/** Compressed batches come in pieces of at most this. */
-const chunkBytes = 64 << 10;
+/**
+ * Room for the largest frame, with what zstd needs to say that a batch does not shrink. A frame that ended exactly where its
+ * piece of output does would have another, empty one behind it: node:zlib asks for the rest of what is at its end.
+ */
+const chunkBytes = batchBytesMax + (batchBytesMax >> 6);
 /** Larger windows would make zlib allocate up to 128 MiB on a frame's word. */
 const windowLogMax = Math.log2(batchBytesMax);
 

@@ -57,6 +57,8 @@ export class Chooser {
   #trialDueMs: number;
   #trialCreditMs = 0;
   #turn = 0;
+  /** A batch is under way on which the step up from records as they are is tried. */
+  #isStepTried = false;
   #lastMove: { readonly by: number; readonly atMs: number } | undefined;
   #isClear = false;
   #isSettled = false;
@@ -82,7 +84,10 @@ export class Chooser {
     if (!this.#isTrialDue(nowMs)) return { method, trials: [], isTrial: false };
     const mayRise = this.#mayRise;
     // A step up from records as they are is tried by making it.
-    if (method === 0) return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise };
+    if (method === 0) {
+      this.#isStepTried = mayRise;
+      return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise };
+    }
     const index = this.#pairToTry();
     return { method, trials: index === undefined ? [] : [index, index + 1], isTrial: false };
   }
@@ -99,6 +104,7 @@ export class Chooser {
 
   #isTrialDue(nowMs: number): boolean {
     if (this.#isSettled || !this.#isClear || this.#trialCreditMs <= 0) return false;
+    if (this.#isStepTried) return false;
     const isUnknown = this.#mayRise && this.#step(this.#current) === undefined;
     return isUnknown || nowMs >= this.#trialDueMs;
   }
@@ -120,7 +126,9 @@ export class Chooser {
     if (this.#batchCount <= warmUpBatches) return;
     if (isTrial) this.#pairs[0]?.add(rawBytes, { bodyBytes: rawBytes, ms: 0, besideMs: 0 }, done);
     else if (method === this.#current) this.#recent.add({ rawBytes, ...done }, nowMs);
-    if (isTrial) this.#wasTried(done.ms, nowMs);
+    if (!isTrial) return;
+    this.#isStepTried = false;
+    this.#wasTried(done.ms + done.besideMs, nowMs);
   }
 
   /** What the methods on trial came to, in the order in which `next` named them. */

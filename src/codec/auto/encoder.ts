@@ -81,11 +81,11 @@ export class AutoEncoder implements BatchEncoder {
   link({ bytesPerMs, waitingShare, besideShare = 0 }: LinkState): void {
     const [nowMs, idleMs] = [this.#clock.nowMs(), this.#idleMs()];
     const elapsedMs = Math.max(1e-3, nowMs - this.#linkAtMs);
-    // Who waits for helpers is not idle.
+    // Who waits for helpers has nothing to do, but is not free to do more.
     const idleShare = Math.max(0, Math.min(1, (idleMs - this.#idleAtMs) / elapsedMs) - besideShare);
     this.#linkAtMs = nowMs;
     this.#idleAtMs = idleMs;
-    this.#chooser?.link({ bytesPerMs, waitingShare, idleShare }, nowMs);
+    this.#chooser?.link({ bytesPerMs, waitingShare, idleShare, besideShare }, nowMs);
   }
 
   usage(): readonly MethodUsage[] {
@@ -111,18 +111,21 @@ export class AutoEncoder implements BatchEncoder {
     const startMs = this.#clock.nowMs();
     const encoded = encoder.later?.(batch) ?? { body: encoder.encode(batch), id: encoder.id };
     const ms = this.#clock.nowMs() - startMs;
-    const besideBytes = this.#candidates[turn.method]?.besideBytes?.() ?? 0;
+    const isLater = encoded instanceof Promise;
+    const besideBytes = isLater ? (this.#candidates[turn.method]?.besideBytes?.() ?? 0) : 0;
+    // Once, to know what others have to do.
+    const isUnknown = besideBytes > 0 && this.#besideMsPerByte[turn.method] === undefined;
+    if (isUnknown) this.#try(turn.method, besideBytes);
     // It is the batch encoded last that is tried.
     const outcomes = turn.trials.map((index) =>
       this.#try(index, this.#candidates[index]?.besideBytes?.() ?? 0),
     );
     this.#chooser?.tried(turn, batch.bytes, outcomes, this.#clock.nowMs());
     const done = (one: Encoded): Encoded => {
-      const besideMs = isLater ? besideBytes * (this.#besideMsPerByte[turn.method] ?? 0) : 0;
+      const besideMs = besideBytes * (this.#besideMsPerByte[turn.method] ?? 0);
       this.#encoded(turn, batch, { bodyBytes: bytesOf(one.body), ms, besideMs });
       return one;
     };
-    const isLater = encoded instanceof Promise;
     return isLater ? encoded.then(done) : done(encoded);
   }
 

@@ -40,6 +40,8 @@ export interface Seen {
   readonly waitingShare: number;
   /** Share of the time in which this thread had nothing to do, for want of room or of records. */
   readonly idleShare: number;
+  /** The same because others had enough to do; not part of the above. */
+  readonly besideShare: number;
 }
 
 export class Link {
@@ -136,7 +138,7 @@ export class Surroundings {
     this.idleShare = seen.idleShare;
     const disappoints = this.link.seen(seen, elapsedMs);
     this.#lookAtSource(seen, elapsedMs);
-    this.#lookAtThread(seen.idleShare, elapsedMs);
+    this.#lookAtThread(seen.idleShare + seen.besideShare, elapsedMs);
     const pilesUp = this.#bodyBytes > seen.bytesPerMs * elapsedMs * pileShare + pileBytesMin;
     this.#rawBytes = 0;
     this.#bodyBytes = 0;

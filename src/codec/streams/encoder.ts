@@ -25,7 +25,7 @@ import {
   writeStreamsHeader,
 } from "./body.ts";
 import { countsOf, type StreamsCounts, zeroCounts } from "./counts.ts";
-import { besideBytesMin, Packer, type Streams } from "./packer.ts";
+import { besideBytesMin, Packer, type Payload, type Streams } from "./packer.ts";
 import { noSharedPages, type SharedPages } from "./shared-pages.ts";
 import { tablesWithin, Workspace } from "./workspace.ts";
 
@@ -148,7 +148,8 @@ export class StreamsEncoder implements BatchEncoder {
 
   /** Of the batch that was encoded last: what `later` leaves to another thread, if it is to be packed. */
   get besideBytes(): number {
-    return this.#slotCount > 0 && this.streamsBytes >= besideBytesMin ? this.streamsBytes : 0;
+    const isBeside = this.#slotCount > 0 && this.#shared === undefined;
+    return isBeside && this.streamsBytes >= besideBytesMin ? this.streamsBytes : 0;
   }
 
   /** What the batch that was encoded last would come to in another pack, in bytes. Nothing changes. */
@@ -184,16 +185,18 @@ export class StreamsEncoder implements BatchEncoder {
 
   later(batch: PageBatch): Encoded | Promise<Encoded> {
     const streams = this.#look(batch);
-    // Without a history a batch that does not shrink goes as it is, and would have to be kept until that is known.
-    const keeps = this.#slotCount > 0;
+    // Without a history a batch that does not shrink goes as it is, and would have to be kept until that is known. Pages of other
+    // VMs must reach the sink in the order in which they are referred to, and these have other queues.
+    const keeps = this.#slotCount > 0 && this.#shared === undefined;
     const fits = streams !== undefined && this.#fits(batch, streams.bytes.length);
     const payload = keeps && fits ? this.#packer.packBeside(streams) : undefined;
     if (payload === undefined) return { body: this.#pack(batch, streams), id: this.id };
     const header = this.#takeHeader(batch);
-    return payload.then(({ pack, pieces, bytes }) => {
+    const complete = ({ pack, pieces, bytes }: Payload): Encoded => {
       writePack(new DataView(header.buffer, header.byteOffset), 0, pack, bytes);
       return { id: codecIds.streams, body: [header, ...pieces] };
-    });
+    };
+    return payload instanceof Promise ? payload.then(complete) : complete(payload);
   }
 
   #pack(batch: PageBatch, streams: Streams | undefined): readonly Uint8Array[] {

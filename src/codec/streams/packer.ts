@@ -63,10 +63,10 @@ export class Packer {
   }
 
   /** The same, and whatever is answered stays. Undefined: it is done sooner here, by `pack`. */
-  packBeside(streams: Streams): Promise<Payload> | undefined {
+  packBeside(streams: Streams): Payload | Promise<Payload> | undefined {
     const { length } = streams.bytes;
     if (this.#pack === Pack.none || length < besideBytesMin) return undefined;
-    if (!this.#isWorthTrying(streams)) return Promise.resolve(asItIs(Buffer.from(streams.bytes)));
+    if (!this.#isWorthTrying(streams)) return asItIs(Buffer.from(streams.bytes));
     let buffer = this.#spares.pop();
     if (buffer === undefined || buffer.length < length) {
       // Of a power of two, to be of use for the next batch too.

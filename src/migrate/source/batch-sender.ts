@@ -117,9 +117,9 @@ export class BatchSender {
     return this.#pacer?.spend(bytes, this.#clock.nowMs()) ?? 0;
   }
 
-  /** Resolves when all has gone out and there is room for more, for those who do not wait by not reading. */
+  /** Resolves when there is room for more, for those who do not wait by not reading. */
   async room(isOver: () => boolean): Promise<void> {
-    await this.#outbox.emptied();
+    if (this.isBesideFull) await this.#outbox.emptied();
     const waitMs = this.debtMs();
     if (waitMs < 1 && !this.#window.isFull) return;
     this.link.waits(this.#clock.nowMs());

@@ -36,7 +36,10 @@ export class Outbox {
   }
 
   addLater<T>(coming: Promise<T>, send: (value: T) => void): void {
-    if (this.#isClosed) return;
+    if (this.#isClosed) {
+      coming.catch(nothing);
+      return;
+    }
     const entry: Entry = { send: undefined, drop: nothing };
     this.#entries.push(entry);
     coming.then(
@@ -61,11 +64,15 @@ export class Outbox {
 
   #drain(): void {
     if (this.#entries[0]?.send === undefined) return;
-    for (let next = this.#entries[0]; next?.send !== undefined; next = this.#entries[0]) {
-      this.#entries.shift();
-      next.send();
+    try {
+      for (let next = this.#entries[0]; next?.send !== undefined; next = this.#entries[0]) {
+        this.#entries.shift();
+        next.send();
+      }
+      this.#moved();
+    } catch (error) {
+      this.#break(error);
     }
-    this.#moved();
   }
 
   #break(error: unknown): void {

@@ -65,7 +65,10 @@ export class OwedPages {
       const buffer = free.pop() ?? Buffer.allocUnsafeSlow(batchPages * pageRecordBytes);
       const body = this.#body(buffer, batch.block.name, batch.pages);
       const sent = new Promise<void>((resolve) => sender.sendBatch(header, [body], resolve));
-      underWay.push(sent.then(() => void free.push(buffer)));
+      const used = sent.then(() => void free.push(buffer));
+      // Whoever waits hears of it; nobody may wait yet.
+      used.catch(() => {});
+      underWay.push(used);
       this.fetchedCount += batch.pages.length;
       await sender.room(isStopped);
       if (underWay.length >= batchesUnderWay) await underWay.shift();

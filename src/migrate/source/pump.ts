@@ -1,5 +1,5 @@
 /**
- * The source's data path: QEMU's stream in, frames out, no copy of a page in between.
+ * The source's data path: QEMU's stream in, frames out, no copy of a page in between unless a codec makes one.
  *
  *   QEMU ──unix──▶ slabs ──▶ StreamReader ──runs──▶ batch ──frame──▶ channel ──▶ other godwit
  *                              └─ SkipMap leaves pages out
