@@ -102,7 +102,7 @@ function createAuto(memoryBytes: number, options: EncoderOptions): BatchEncoder 
     ...[1, 3, 6].map((level) => candidate("zstd", level)),
   ];
   const { clock = systemClock, idleMs = () => performance.eventLoopUtilization().idle } = options;
-  return new AutoEncoder(candidates, (candidates[1] as Candidate).name, clock, idleMs);
+  return new AutoEncoder(candidates, (candidates[2] as Candidate).name, clock, idleMs);
 }
 
 /** As much as may be in flight between two godwits; one batch more may be decoded when it is reached. */

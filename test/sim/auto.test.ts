@@ -163,7 +163,7 @@ async function compare(batches: readonly PageBatch[], names: string): Promise<vo
         outcomes.push(await migrate(batches, make(fixedTime), fixedTime, world));
       }
       const time = new ThreadTime();
-      const auto = new AutoEncoder(candidatesIn(time), "lz4", time, () => time.idleMs);
+      const auto = new AutoEncoder(candidatesIn(time), "zstd-1", time, () => time.idleMs);
       const { ms } = await migrate(batches, auto, time, world);
 
       console.log(

@@ -124,7 +124,7 @@ interface Run extends Outcome {
 
 async function runAuto(batches: readonly Batch[], world: World, seed = 1): Promise<Run> {
   const time = new ThreadTime();
-  const auto = new AutoEncoder(candidatesIn(time, seed), "lz4", time, () => time.idleMs);
+  const auto = new AutoEncoder(candidatesIn(time, seed), "zstd-1", time, () => time.idleMs);
   const outcome = await migrate(batches, auto, time, world);
   const shareOf = (name: string): number =>
     (auto.usage().find((one) => one.name === name)?.batchCount ?? 0) / batches.length;

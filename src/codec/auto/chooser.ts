@@ -7,7 +7,7 @@
  * is enough to look at the neighbours of the method in use.
  *
  *   records as they are ◀──▶ hybrid + lz4 ◀──▶ hybrid + zstd 1 ◀──▶ …
- *                             starts here
+ *                                                 starts here
  *
  * Neighbours are compared on the same batches: what was just encoded is compressed again as the neighbours would have, which
  * costs only time. Two or three batches tell a difference of a few percent. *Rejected:* sending some batches each way. Memory
@@ -55,7 +55,8 @@ export class Chooser {
   #batchCount = 0;
   #linkAtMs: number;
   #trialDueMs: number;
-  #trialCreditMs = 0;
+  /** To begin with, what it takes to know the neighbours. */
+  #trialCreditMs = trialCreditMsMax;
   #turn = 0;
   /** A batch is under way on which the step up from records as they are is tried. */
   #isStepTried = false;

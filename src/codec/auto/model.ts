@@ -12,7 +12,7 @@ export interface Carrying {
 }
 
 export interface Around {
-  /** Of bodies; Infinity: not known. */
+  /** Of bodies. */
   readonly link: { readonly bytesPerMs: number };
   readonly sourceBytesPerMs: number;
   readonly overheadMsPerByte: number;

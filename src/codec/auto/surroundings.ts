@@ -8,7 +8,10 @@
 
 /** From here on the link counts as full. */
 const waitingShareMin = 0.05;
-/** Until the link was full for the first time, bodies that pile up are a sign that it will be. */
+/** What a link is taken for until it was full for the first time, and how soon the double is hoped of it. */
+const firstBytesPerMs = 125_000;
+const firstHopeDoublesMs = 20;
+/** Until then bodies that pile up are a sign that it will be. */
 const pileBytesMin = 256 << 10;
 const pileShare = 1.3;
 /** Waiting before this counts for what the link carries. */
@@ -46,6 +49,8 @@ export interface Seen {
 
 export class Link {
   #fullBytesPerMs: number | undefined;
+  /** The most that arrived while it was not. */
+  #seenBytesPerMs = firstBytesPerMs;
   #rememberedMs = 0;
   /** Of this thread being what bounds, since the link was full. */
   #roomMs = 0;
@@ -53,9 +58,11 @@ export class Link {
   #familiarMs = 0;
   #isSettled = false;
 
-  /** What it is assumed to carry; Infinity as long as it was never full. */
+  /** What it is assumed to carry. */
   get bytesPerMs(): number {
-    if (this.#fullBytesPerMs === undefined) return Number.POSITIVE_INFINITY;
+    if (this.#fullBytesPerMs === undefined) {
+      return this.#seenBytesPerMs * 2 ** (this.#roomMs / firstHopeDoublesMs);
+    }
     const doublesMs = (hopeDoublesMs + this.#familiarMs) * this.#patience;
     return this.#fullBytesPerMs * 2 ** (this.#roomMs / doublesMs);
   }
@@ -70,11 +77,17 @@ export class Link {
     this.#roomMs = 0;
   }
 
-  /** Answers true when it carries much less than was assumed. */
-  seen({ bytesPerMs, waitingShare, idleShare }: Seen, elapsedMs: number): boolean {
+  /** `pilesUp`: more is sent than arrives. Answers true when it carries much less than was assumed. */
+  seen(
+    { bytesPerMs, waitingShare, idleShare }: Seen,
+    elapsedMs: number,
+    pilesUp: boolean,
+  ): boolean {
     if (isFull(waitingShare))
       return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
-    if (!this.#isSettled && idleShare < idleShareMin) this.#roomMs += elapsedMs;
+    const isBusy = !this.#isSettled && idleShare < idleShareMin;
+    if (isBusy && (this.wasFull || !pilesUp)) this.#roomMs += elapsedMs;
+    this.#seenBytesPerMs = Math.max(this.#seenBytesPerMs, bytesPerMs);
     if (this.#fullBytesPerMs !== undefined && bytesPerMs > this.#fullBytesPerMs) {
       if (bytesPerMs > this.#fullBytesPerMs * 1.2) this.#familiarMs = 0;
       this.#fullBytesPerMs = bytesPerMs;
@@ -89,7 +102,7 @@ export class Link {
     const before = this.#fullBytesPerMs ?? bytesPerMs;
     const share = bytesPerMs > before ? 1 : weightMs / (weightMs + this.#rememberedMs);
     const now = before + (bytesPerMs - before) * share;
-    const hoped = this.#roomMs > 0 && Number.isFinite(assumed);
+    const hoped = this.#roomMs > 0 && this.wasFull;
     this.#fullBytesPerMs = now;
     this.#rememberedMs = Math.min(rememberedMsMax, this.#rememberedMs + weightMs);
     this.#familiarMs = Math.min(familiarMsMax, this.#familiarMs + elapsedMs);
@@ -136,10 +149,10 @@ export class Surroundings {
   /** Answers what there is to conclude: nothing yet, or that the link is not what it seemed, or nothing special. */
   seen(seen: Seen, elapsedMs: number): "unclear" | "disappointing" | "clear" {
     this.idleShare = seen.idleShare;
-    const disappoints = this.link.seen(seen, elapsedMs);
+    const pilesUp = this.#bodyBytes > seen.bytesPerMs * elapsedMs * pileShare + pileBytesMin;
+    const disappoints = this.link.seen(seen, elapsedMs, pilesUp);
     this.#lookAtSource(seen, elapsedMs);
     this.#lookAtThread(seen.idleShare + seen.besideShare, elapsedMs);
-    const pilesUp = this.#bodyBytes > seen.bytesPerMs * elapsedMs * pileShare + pileBytesMin;
     this.#rawBytes = 0;
     this.#bodyBytes = 0;
     this.#encodeMs = 0;
