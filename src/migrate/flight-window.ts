@@ -4,9 +4,12 @@
  * Enough to keep the link busy (rate x round trip), plus a queue of `queueMs`, and no more: whatever is queued when the VM
  * stops has to drain before it can run again. Kernels buffer megabytes for one connection, which on a slow link is a second.
  * The same idea as TCP Vegas and BBR: the smallest round trip seen is the empty path's.
+ *
+ * While the VM is far from being stopped the queue may be longer: QEMU passes over zero pages, and threads wait for a processor,
+ * for longer than a short queue lasts.
  */
 
-const queueMs = 40;
+const queueMs = { bulk: 160, usual: 40 };
 const bytesMin = 512 << 10;
 /** Bounds memory as well: docs/formats/frame.md. */
 const bytesMax = 16 << 20;
@@ -18,6 +21,8 @@ export class FlightWindow {
   #bytes = 4 << 20;
   sentBytes = 0;
   ackedBytes = 0;
+  /** Of the first copy of all memory. */
+  isBulk = true;
 
   get isFull(): boolean {
     return this.sentBytes - this.ackedBytes > this.#bytes;
@@ -42,7 +47,8 @@ export class FlightWindow {
       this.#probe = undefined;
     }
     if (Number.isFinite(this.#roundTripMsMin) && bytesPerMs > 0) {
-      const wanted = bytesPerMs * (this.#roundTripMsMin + queueMs);
+      const queue = this.isBulk ? queueMs.bulk : queueMs.usual;
+      const wanted = bytesPerMs * (this.#roundTripMsMin + queue);
       this.#bytes = Math.min(bytesMax, Math.max(bytesMin, wanted));
     }
     return true;

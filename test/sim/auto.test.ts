@@ -165,20 +165,6 @@ async function compare(batches: readonly PageBatch[], names: string): Promise<vo
       const time = new ThreadTime();
       const auto = new AutoEncoder(candidatesIn(time), "zstd-1", time, () => time.idleMs);
       const { ms } = await migrate(batches, auto, time, world);
-
-      console.log(
-        names,
-        link,
-        source,
-        (ms / Math.min(...outcomes.map((one) => one.ms))).toFixed(3),
-        outcomes.map((one) => Math.round(one.ms)).join(" "),
-        "auto",
-        Math.round(ms),
-        auto
-          .usage()
-          .map((u) => `${u.name} ${u.batchCount}`)
-          .join(", "),
-      );
       const raw = outcomes[0] as Outcome;
       const best = Math.min(...outcomes.map((one) => one.ms));
       const told = `${names}, ${link}, source ${source} MB/s: auto ${ms}, best ${best}, none ${raw.ms}`;

@@ -104,6 +104,11 @@ export class BatchSender {
     if (link !== undefined) this.encoder.link?.(link);
   }
 
+  /** The first copy of all memory ends. */
+  endBulk(): void {
+    this.#window.isBulk = false;
+  }
+
   /** No bandwidth limit from here on. */
   liftBandwidth(): void {
     this.#pacer = undefined;

@@ -326,6 +326,7 @@ export class SourceSession {
     const startMs = this.#clock.nowMs();
     this.#passCount++;
     const pass = this.#passCount;
+    if (pass > 1) this.#pump.sender.endBulk();
     const rest = this.#assisted.passBegan(startMs);
     if (this.#driver.state.phase !== "rounds" && this.#driver.state.phase !== "setup") return;
     try {
