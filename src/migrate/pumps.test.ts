@@ -244,6 +244,27 @@ test("batches that other threads have are bounded; some are done late, and nothi
   assert.ok(seen.batchCount > 12);
 });
 
+test("batches that go as they are keep their place between those that others have [six seeds]", async () => {
+  for (let seed = 1; seed <= 6; seed++) {
+    const [hybrid, none, prng] = [createEncoder("hybrid"), createEncoder("none"), new Prng(seed)];
+    let isNone = false;
+    const mixed: BatchEncoder = {
+      ...slowBasis,
+      later(batch) {
+        if (prng.chance(0.3)) isNone = !isNone;
+        if (isNone) return { id: none.id, body: none.encode(batch) };
+        const done = hybrid.later?.(batch) ?? assert.fail("it has");
+        if (!(done instanceof Promise) || prng.chance(0.5)) return done;
+        const lateMs = prng.integer(1, 4);
+        return done.then((one) => sleep(systemClock, lateMs).then(() => one));
+      },
+    };
+    const moved = await migrate(mixed, stream, seed % 2);
+    assert.equal(moved.error, undefined, `seed ${seed}`);
+    assert.ok(load(moved.stream).memory.equals(memory), `seed ${seed}`);
+  }
+});
+
 const slowBasis: BatchEncoder = {
   id: 0,
   name: "slow",

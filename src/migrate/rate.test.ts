@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { RecordRate } from "./rate.ts";
+import { firstRoundEnds, RecordRate } from "./rate.ts";
 
 const MiB = 1 << 20;
 
@@ -37,4 +37,13 @@ test("a codec that grows what it is given is slower than none, and a link that i
   rate.update(4 * MiB, 8 * MiB, 1);
   assert.equal(rate.recordsPerMs(100), 50);
   assert.equal(rate.recordsPerMs(0), 0);
+});
+
+test("the first round ends when four fifths were sent, or when 0.4 s are left", () => {
+  assert.equal(firstRoundEnds(0, 0, 1000), false);
+  assert.equal(firstRoundEnds(10_000, 799, 1000), false);
+  assert.equal(firstRoundEnds(10_000, 800, 1000), true);
+  // Half a second for 600 pages: a third of a second for the rest, or more than that.
+  assert.equal(firstRoundEnds(500, 600, 1000), true);
+  assert.equal(firstRoundEnds(700, 600, 1000), false);
 });

@@ -70,6 +70,18 @@ export class Pacer {
   }
 }
 
+/** So much of the first round counts as its end, */
+const endShare = 0.8;
+/** or so much time before it. */
+const endMs = 400;
+
+/** Whether the first round, of all pages, is about to end, as far as can be told from those that were sent so far. */
+export function firstRoundEnds(elapsedMs: number, sentPages: number, allPages: number): boolean {
+  if (sentPages === 0) return false;
+  const leftMs = (elapsedMs * (allPages - sentPages)) / sentPages;
+  return sentPages >= allPages * endShare || leftMs <= endMs;
+}
+
 /** Less than that says nothing about a codec. */
 const recordBytesMin = 1 << 20;
 const recordWindowCount = 20;

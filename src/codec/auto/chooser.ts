@@ -20,7 +20,7 @@ import { type Seen, Surroundings } from "./surroundings.ts";
 
 /** Trials take so much of all time, and so much of the time in which the thread has nothing to do otherwise. */
 const trialShare = 0.005;
-const trialShareOfIdle = 0.1;
+const trialShareOfIdle = 0.03;
 const trialCreditMsMax = 10;
 /** A step up is tried only by a thread that has time for it. */
 const idleShareMin = 0.1;

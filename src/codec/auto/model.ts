@@ -24,9 +24,9 @@ export interface Around {
 const overheadMsPerByteMin = 1 / 4_000_000;
 
 /** What counts as equally fast. */
-const speedEqual = 0.02;
-/** A core's time, that of the VM's host, is worth so much speed: a tenth of a core 0.5 %. */
-const coreWorth = 0.05;
+const speedEqual = 0.015;
+/** A core's time, that of the VM's host, is worth so much speed: a tenth of a core 0.3 %. */
+const coreWorth = 0.03;
 /** Share of the bytes that is worth a change where both are equally fast, */
 const bodyShareWorth = 0.9;
 /** if the thread is so much faster than what it has to do. */

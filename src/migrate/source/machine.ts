@@ -90,6 +90,8 @@ export type SourceEvent =
   /** The head of the stream has arrived and is carried. */
   | { readonly type: "stream-began" }
   | { readonly type: "round"; readonly round: Round; readonly bytesPerMs: number }
+  /** The first round is about to end; said again while it does. */
+  | { readonly type: "first-round-ends"; readonly bytesPerMs: number }
   | { readonly type: "prepared" }
   /** Applications could not be prepared: rounds go on without them. */
   | { readonly type: "unprepared" }
@@ -212,6 +214,11 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
       return move(state, "rounds", [{ type: "clear-deadline", name: "setup" }]);
     case "round":
       return roundBegan(state, event);
+    case "first-round-ends":
+      // What was written meanwhile may fit the limit already: then QEMU need not be told first.
+      return state.phase === "rounds"
+        ? stay(state, [{ type: "arm", restBytes: state.planner.restBytes(event.bytesPerMs) }])
+        : stay(state);
     case "prepared":
       return state.phase === "preparing" ? switchOver(state) : stay(state);
     case "unprepared":
@@ -413,6 +420,7 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "peer-ready":
     case "stream-began":
     case "round":
+    case "first-round-ends":
     case "prepared":
     case "unprepared":
     case "vm-stopped":

@@ -10,13 +10,13 @@ import { fromErrorRecord, GodwitError, Prng, toErrorRecord } from "../../base/in
 import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
 import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
-import type { StreamHead } from "../../qemu/stream/index.ts";
+import { pageBytes, type StreamHead } from "../../qemu/stream/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
 import { Driver } from "../driver.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
 import { removeJournal, writeJournal } from "../journal.ts";
 import { RandomHints } from "../random-hints.ts";
-import { RateMeter, RecordRate } from "../rate.ts";
+import { firstRoundEnds, RateMeter, RecordRate } from "../rate.ts";
 import { SkipMap } from "../skip-map.ts";
 import { connectChannel } from "../transport.ts";
 import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
@@ -57,6 +57,8 @@ const fixedDowntimeMs = 20;
 const progressEveryMs = 100;
 /** Before the switch-over at most this much stays in flight, or 160 ms have passed. */
 const drainedBytes = 64 << 10;
+/** QEMU is not told anew of less. */
+const armedUnit = 256 << 10;
 const drainPollMs = 4;
 const drainPolls = 40;
 
@@ -81,6 +83,8 @@ export class SourceSession {
   #server: Server | undefined;
   #assisting: Promise<void> = Promise.resolve();
   #passCount = 0;
+  /** When the stream began. */
+  #beganMs = 0;
   #streamStart: Promise<void> = Promise.resolve();
   #vmStopped = false;
   #handingOver: Promise<void> = Promise.resolve();
@@ -283,6 +287,7 @@ export class SourceSession {
 
   #began(head: StreamHead): void {
     this.#head = head;
+    this.#beganMs = this.#clock.nowMs();
     this.statistics.memoryBytes = head.blocks.reduce((sum, block) => sum + block.lengthBytes, 0);
     this.#assisted.began(head.blocks);
     const { dropShare, dropSeed } = this.job.options;
@@ -353,6 +358,19 @@ export class SourceSession {
     } catch (error) {
       this.#failed(error);
     }
+  }
+
+  /** At its end the queue becomes short, and QEMU gets to know what may be left: it looks at its limits ten times a second only. */
+  #lookAtFirstRound(): void {
+    if (this.#head === undefined || this.#passCount > 1) return;
+    const { pageCount, zeroCount } = this.#pump;
+    const elapsedMs = this.#clock.nowMs() - this.#beganMs;
+    const allPages = this.statistics.memoryBytes / pageBytes;
+    const sentPages = pageCount + zeroCount + this.#skip.droppedCount;
+    if (!firstRoundEnds(elapsedMs, sentPages, allPages)) return;
+    this.#pump.sender.endBulk();
+    const bytesPerMs = this.#recordsPerMs();
+    if (bytesPerMs > 0) this.#dispatch({ type: "first-round-ends", bytesPerMs });
   }
 
   #measureRecords(): void {
@@ -479,7 +497,7 @@ export class SourceSession {
   async #arm(restBytes: number): Promise<void> {
     // With applications' help QEMU's count says nothing about what will be left.
     const { isActive, isLooking } = this.#assistance;
-    const bytes = isActive || isLooking ? 0 : restBytes;
+    const bytes = isActive || isLooking ? 0 : Math.floor(restBytes / armedUnit) * armedUnit;
     if (this.#driver.state.phase === "rounds") await this.#qemu?.arm(bytes);
   }
 
@@ -567,6 +585,7 @@ export class SourceSession {
       this.#meter.update(this.#channel.wireBytes, this.#clock.nowMs());
       this.#measureRecords();
       this.#host.progress(this.statistics);
+      this.#lookAtFirstRound();
       stop = this.#clock.after(progressEveryMs, tick);
     };
     tick();
