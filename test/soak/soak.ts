@@ -78,7 +78,14 @@ function plan(prng: Prng, index: number, count: number): Plan {
   return {
     vcpus: index < count / 2 ? 1 : 2,
     tls: prng.chance(0.3),
-    options: { verify: true, dropShare, dropSeed: prng.integer(1, 2 ** 31) },
+    options: {
+      verify: true,
+      dropShare,
+      dropSeed: prng.integer(1, 2 ** 31),
+      // Half of them none, as is usual.
+      compress: prng.chance(0.5) ? "none" : prng.pick(["auto", "auto", "hybrid", "zstd"]),
+      bandwidthBytesPerSecond: prng.pick([0, 0, 40e6, 150e6]),
+    },
   };
 }
 
@@ -143,7 +150,7 @@ class Soaker implements AsyncDisposable {
     const here = this.#hosts[index % 2 === 0 ? 0 : 1];
     const there = this.#hosts[index % 2 === 0 ? 1 : 0];
     const drops = Math.round((options.dropShare ?? 0) * 100);
-    const what = `${index + 1} ${here.name}→${there.name} ${vcpus} vCPU${tls ? " TLS" : ""}${drops > 0 ? ` drops ${drops} %` : ""}`;
+    const what = `${index + 1} ${here.name}→${there.name} ${vcpus} vCPU${tls ? " TLS" : ""}${drops > 0 ? ` drops ${drops} %` : ""} ${options.compress}`;
     try {
       const text = await this.#attempt(here, there, { vcpus, tls, options });
       this.#passed++;

@@ -215,9 +215,8 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "round":
       return roundBegan(state, event);
     case "first-round-ends":
-      // What was written meanwhile may fit the limit already: then QEMU need not be told first.
       return state.phase === "rounds"
-        ? stay(state, [{ type: "arm", restBytes: state.planner.restBytes(event.bytesPerMs) }])
+        ? stay(state, [armFirst(state, event.bytesPerMs)])
         : stay(state);
     case "prepared":
       return state.phase === "preparing" ? switchOver(state) : stay(state);
@@ -261,6 +260,14 @@ const qemuEnded: ErrorRecord = {
 };
 
 const cancelledByUser: ErrorRecord = { code: "CANCELLED", message: "cancelled by the user" };
+
+/** Of the limit. With less left a second round would shorten the standstill by less than it takes. */
+const firstRoundShare = 0.4;
+
+/** What was written during the first round may be little enough already: then QEMU need not be told first. */
+function armFirst({ planner }: SourceState, bytesPerMs: number): SourceEffect {
+  return { type: "arm", restBytes: planner.restBytes(bytesPerMs * firstRoundShare) };
+}
 
 function roundBegan(
   state: SourceState,
