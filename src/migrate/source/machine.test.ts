@@ -46,7 +46,6 @@ const events: readonly SourceEvent[] = [
   { type: "round", round: { index: 1, dirtyBytes: 1 << 30, startMs: 0 }, bytesPerMs: 1000 },
   { type: "round", round: { index: 2, dirtyBytes: 1000, startMs: 900 }, bytesPerMs: 1000 },
   { type: "round", round: { index: 3, dirtyBytes: 1 << 30, startMs: 999 }, bytesPerMs: 0 },
-  { type: "first-round-ends", bytesPerMs: 1000 },
   { type: "prepared" },
   { type: "unprepared" },
   { type: "vm-stopped" },
@@ -200,14 +199,6 @@ test("a migration without trouble ends as done", () => {
   );
   assert.equal(state.phase, "done");
   assert.equal(state.error, undefined);
-});
-
-test("QEMU may stop the VM at the end of the first round already, when little enough is left", () => {
-  const begun = feed(initialSourceState(options), ...toHandover.slice(0, 3)).state;
-  const ends: SourceEvent = { type: "first-round-ends", bytesPerMs: 1000 };
-  // Two fifths of the limit, less 20 ms for what is always to be done, and 40 ms for what is in flight.
-  assert.deepEqual(feed(begun, ends).effects, [{ type: "arm", restBytes: 96_000 }]);
-  assert.deepEqual(feed(handover(), ends).effects, []);
 });
 
 test("the destination is told to start only after the source QEMU has let go", () => {

@@ -90,8 +90,6 @@ export type SourceEvent =
   /** The head of the stream has arrived and is carried. */
   | { readonly type: "stream-began" }
   | { readonly type: "round"; readonly round: Round; readonly bytesPerMs: number }
-  /** The first round is about to end; said again while it does. */
-  | { readonly type: "first-round-ends"; readonly bytesPerMs: number }
   | { readonly type: "prepared" }
   /** Applications could not be prepared: rounds go on without them. */
   | { readonly type: "unprepared" }
@@ -214,10 +212,6 @@ function beforeHandover(state: SourceState, event: SourceEvent): SourceStep {
       return move(state, "rounds", [{ type: "clear-deadline", name: "setup" }]);
     case "round":
       return roundBegan(state, event);
-    case "first-round-ends":
-      return state.phase === "rounds"
-        ? stay(state, [armFirst(state, event.bytesPerMs)])
-        : stay(state);
     case "prepared":
       return state.phase === "preparing" ? switchOver(state) : stay(state);
     case "unprepared":
@@ -260,14 +254,6 @@ const qemuEnded: ErrorRecord = {
 };
 
 const cancelledByUser: ErrorRecord = { code: "CANCELLED", message: "cancelled by the user" };
-
-/** Of the limit. With less left a second round would shorten the standstill by less than it takes. */
-const firstRoundShare = 0.4;
-
-/** What was written during the first round may be little enough already: then QEMU need not be told first. */
-function armFirst({ planner }: SourceState, bytesPerMs: number): SourceEffect {
-  return { type: "arm", restBytes: planner.restBytes(bytesPerMs * firstRoundShare) };
-}
 
 function roundBegan(
   state: SourceState,
@@ -427,7 +413,6 @@ function inHandover(state: SourceState, event: SourceEvent): SourceStep {
     case "peer-ready":
     case "stream-began":
     case "round":
-    case "first-round-ends":
     case "prepared":
     case "unprepared":
     case "vm-stopped":

@@ -360,7 +360,7 @@ export class SourceSession {
     }
   }
 
-  /** At its end the queue becomes short, and QEMU gets to know what may be left: it looks at its limits ten times a second only. */
+  /** At its end the queue becomes short: what is in flight has to drain before the VM is stopped. */
   #lookAtFirstRound(): void {
     if (this.#head === undefined || this.#passCount > 1) return;
     const { pageCount, zeroCount } = this.#pump;
@@ -369,8 +369,6 @@ export class SourceSession {
     const sentPages = pageCount + zeroCount + this.#skip.droppedCount;
     if (!firstRoundEnds(elapsedMs, sentPages, allPages)) return;
     this.#pump.sender.endBulk();
-    const bytesPerMs = this.#recordsPerMs();
-    if (bytesPerMs > 0) this.#dispatch({ type: "first-round-ends", bytesPerMs });
   }
 
   #measureRecords(): void {
