@@ -207,6 +207,10 @@ export class Prey implements AsyncDisposable, AgentProcessIdentity {
     return next.value;
   }
 
+  get isAlive(): boolean {
+    return this.#child.exitCode === null && this.#child.signalCode === null;
+  }
+
   /** As /proc says, task by task: "S", "T", … */
   get state(): string {
     return statOf(this.pid)[0] as string;
@@ -245,7 +249,7 @@ export class Prey implements AsyncDisposable, AgentProcessIdentity {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#child.exitCode !== null || this.#child.signalCode !== null) return;
+    if (!this.isAlive) return;
     const exit = once(this.#child, "exit");
     this.#child.kill("SIGKILL");
     await exit;
