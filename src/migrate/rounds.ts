@@ -123,14 +123,10 @@ export class RoundPlanner {
     return dirtyBytes / bytesPerMs + this.#options.fixedMs;
   }
 
-  /** What would fit the limit, at `bytesPerMs`. */
-  restBytes(bytesPerMs: number): number {
-    const pagesMs = this.#options.downtimeLimitMs - this.#options.fixedMs - inFlightMs;
-    return Math.max(0, Math.floor(pagesMs * bytesPerMs));
-  }
-
   #goOn(bytesPerMs: number): Decision {
-    return { type: "go-on", restBytes: this.restBytes(bytesPerMs) };
+    const pagesMs = this.#options.downtimeLimitMs - this.#options.fixedMs - inFlightMs;
+    const restBytes = Math.max(0, Math.floor(pagesMs * bytesPerMs));
+    return { type: "go-on", restBytes };
   }
 
   #decide(

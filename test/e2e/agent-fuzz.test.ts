@@ -75,7 +75,7 @@ test(`the agent survives hostile hosts for ${seconds} s (seed ${seed})`, {
   assert.ok(holds > 0, "nothing was ever held");
   assert.doesNotMatch(agent.log, /Sanitizer|runtime error/);
   // Its own memory may have been written to: it may have ended or lost its way, but nobody keeps it stopped.
-  await until("the prey is let go", () => !prey.isAlive || prey.state !== "T", 3000);
+  await until("the prey is let go", () => !prey.isAlive || !prey.isStopped);
   const last = await newPrey();
   await last.untilRuns();
 });

@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   openSync,
   readFileSync,
+  readdirSync,
   readSync,
   rmSync,
 } from "node:fs";
@@ -216,6 +217,12 @@ export class Prey implements AsyncDisposable, AgentProcessIdentity {
     return statOf(this.pid)[0] as string;
   }
 
+  /** Some thread of it is stopped. */
+  get isStopped(): boolean {
+    const tasks = readdirSync(`/proc/${this.pid}/task`);
+    return tasks.some((id) => statOf(`${this.pid}/task/${id}`)[0] === "T");
+  }
+
   /** Grows while it runs. */
   get beat(): number {
     return this.memory(this.#beatAddress, 8).readUInt32LE();
@@ -272,8 +279,8 @@ export async function world(regionPages?: number) {
   };
 }
 
-/** Fields of /proc/PID/stat from the state on: [0] is field 3. */
-export function statOf(pid: number): string[] {
+/** Fields of /proc/PID/stat, or of a task's, from the state on: [0] is field 3. */
+export function statOf(pid: number | string): string[] {
   const text = readFileSync(`/proc/${pid}/stat`, "utf8");
   return text.slice(text.lastIndexOf(")") + 2).split(" ");
 }

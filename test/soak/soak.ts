@@ -86,8 +86,12 @@ function plan(prng: Prng, index: number, count: number, withCodecs: boolean): Pl
       verify: true,
       dropShare,
       dropSeed: prng.integer(1, 2 ** 31),
-      ...(withCodecs ? { compress: prng.pick(codecs) } : {}),
-      ...(withCodecs ? { bandwidthBytesPerSecond: prng.pick([0, 0, 40e6, 150e6]) } : {}),
+      ...(withCodecs
+        ? {
+            compress: prng.pick(codecs),
+            bandwidthBytesPerSecond: prng.pick([0, 0, 40e6, 150e6]),
+          }
+        : {}),
     },
   };
 }
@@ -153,7 +157,7 @@ class Soaker implements AsyncDisposable {
     const here = this.#hosts[index % 2 === 0 ? 0 : 1];
     const there = this.#hosts[index % 2 === 0 ? 1 : 0];
     const drops = Math.round((options.dropShare ?? 0) * 100);
-    const what = `${index + 1} ${here.name}→${there.name} ${vcpus} vCPU${tls ? " TLS" : ""}${drops > 0 ? ` drops ${drops} %` : ""} ${options.compress ?? ""}`;
+    const what = `${index + 1} ${here.name}→${there.name} ${vcpus} vCPU${tls ? " TLS" : ""}${drops > 0 ? ` drops ${drops} %` : ""}${options.compress === undefined ? "" : ` ${options.compress}`}`;
     try {
       const text = await this.#attempt(here, there, { vcpus, tls, options });
       this.#passed++;
