@@ -41,6 +41,28 @@ test("a fast link and a slow scrub: the standstill would be longer", () => {
   assert.match(text, /longer/);
 });
 
+test("a guest nearly as fast as its link: little of the standstill is known, much of the rest is saved", () => {
+  const near = {
+    ...rapid,
+    usedBytes: 214 * mebibyte,
+    disposableBytes: 120 * mebibyte,
+    disposableBytesMax: 160 * mebibyte,
+    allocationBytesPerMs: 35_000,
+    otherDirtyBytes: 5 * mebibyte,
+    otherDirtyMs: 2_000,
+    linkBytesPerMs: 58_000,
+    survivorBytes: mebibyte,
+  };
+  const { pays, with: assisted, without } = predict({ ...near, holdMs: 320 });
+  // Ten rounds until what is left fits the downtime limit of 300 ms.
+  assert.equal(Math.round(without.appDowntimeMs), 285);
+  const longer = assisted.appDowntimeMs / without.appDowntimeMs;
+  assert.ok(longer > 1.05 && longer < 1.25, `${longer}`);
+  assert.ok(assisted.wireBytes < without.wireBytes / 2 && assisted.totalMs < without.totalMs / 2);
+  assert.equal(pays, true);
+  assert.equal(predict({ ...near, holdMs: 450 }).pays, false);
+});
+
 test("figures are finite and not negative, whatever is measured", () => {
   const amount = fc.double({ min: 0, max: 1e12, noNaN: true });
   fc.assert(

@@ -62,6 +62,13 @@ const shortRoundMs = 250;
 /** To find out that it does not pay after all costs a round: the promise has to be worth that. */
 const worthShare = 0.9;
 const zeroRecordShare = 9 / 4096;
+/**
+ * A guest that dirties nearly as much as the link carries needs round after round until little is left, if it ever comes to that:
+ * of its standstill without assistance so long a prediction says less than of time and traffic. Where these are halved, one that
+ * seems so much longer is accepted.
+ */
+const doubtfulShare = 0.5;
+const doubtfulDowntime = 1.25;
 
 /** From the order to stop until QEMU has stopped the VM. */
 const stopMs = 30;
@@ -113,7 +120,11 @@ export function predict(input: PredictionInput): Prediction {
   };
   const savesTraffic = assisted.wireBytes <= without.wireBytes * worthShare;
   const saves = savesTraffic && assisted.totalMs <= without.totalMs * worthShare;
-  const costsDowntime = assisted.appDowntimeMs > without.appDowntimeMs;
+  const isDoubtful =
+    assisted.wireBytes <= without.wireBytes * doubtfulShare &&
+    assisted.totalMs <= without.totalMs * doubtfulShare;
+  const acceptable = without.appDowntimeMs * (isDoubtful ? doubtfulDowntime : 1);
+  const costsDowntime = assisted.appDowntimeMs > acceptable;
   return {
     input,
     without,

@@ -8,8 +8,8 @@ import type { LaunchedVm } from "../../src/qemu/launch/index.ts";
 import { Harness } from "./harness.ts";
 import { javaGuest } from "./java-guest.ts";
 
-/** Slow enough that plain pre-copy would not pay. */
-const link = { bandwidthBytesPerSecond: 60_000_000, verify: true } as const;
+/** Slow enough that plain pre-copy would not pay, however slow the machine that emulates the guest. */
+const link = { bandwidthBytesPerSecond: 40_000_000, verify: true } as const;
 
 interface Arrived {
   readonly vm: LaunchedVm;
