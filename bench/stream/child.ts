@@ -150,7 +150,7 @@ function runPump(meter: Meter, out: Socket): void {
   let acknowledged = 0;
   const timer = setInterval(() => {
     acknowledged = Math.max(acknowledged, pump.sender.sentBytes - out.writableLength);
-    pump.acknowledged(acknowledged, 4e6);
+    pump.acknowledged({ takenBytes: acknowledged, idleMs: 0 }, 4e6);
   }, 1);
   const finished = once(() => {
     clearInterval(timer);

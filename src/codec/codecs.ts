@@ -1,5 +1,5 @@
 import { GodwitError, unreachable } from "../base/index.ts";
-import { type Clock, systemClock } from "../io/index.ts";
+import { type Clock, systemClock, threadIdleMs } from "../io/index.ts";
 import { AutoEncoder, type Candidate } from "./auto/index.ts";
 import { gzipCompressor, gzipDecompressor } from "./gzip.ts";
 import { HeldBytes } from "./held-bytes.ts";
@@ -101,7 +101,7 @@ function createAuto(memoryBytes: number, options: EncoderOptions): BatchEncoder 
     candidate("lz4", 0),
     ...[1, 3, 6].map((level) => candidate("zstd", level)),
   ];
-  const { clock = systemClock, idleMs = () => performance.eventLoopUtilization().idle } = options;
+  const { clock = systemClock, idleMs = threadIdleMs } = options;
   return new AutoEncoder(candidates, (candidates[2] as Candidate).name, clock, idleMs);
 }
 

@@ -33,6 +33,8 @@ export interface LinkState {
   readonly waitingShare: number;
   /** Share of that time in which nothing was read because too many batches were with other threads; default 0. */
   readonly besideShare?: number;
+  /** Share of that time in which the destination had nothing to do, for want of bytes; default 1. */
+  readonly destinationIdleShare?: number;
 }
 
 /** A batch as it goes out. */
@@ -61,6 +63,10 @@ export interface BatchEncoder {
   reset(): void;
   /** Told some times a second. */
   link?(state: LinkState): void;
+  /** Told whenever batches have arrived: how many of all that were encoded, in their order. */
+  arrived?(batchCount: number): void;
+  /** More is not to be in flight just now, as the encoder wants to see how fast it arrives; default: as much as is useful. */
+  readonly inFlightBytesMax?: number;
   /** The VM is about to stop, every millisecond counts: an encoder that tries things now does no more. */
   settle?(): void;
   /** Pages of which the encoder remembered an earlier version, and those of which it did not. */

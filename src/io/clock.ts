@@ -17,6 +17,11 @@ export const systemClock: Clock = {
   },
 };
 
+/** Time in which this thread had nothing to do, since whenever. */
+export function threadIdleMs(): number {
+  return performance.eventLoopUtilization().idle;
+}
+
 /** A wait of `ms` on the given clock. */
 export function sleep(clock: Clock, ms: number): Promise<void> {
   return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-export { type Clock, sleep, systemClock } from "./clock.ts";
+export { type Clock, sleep, systemClock, threadIdleMs } from "./clock.ts";
 export { withDeadline } from "./deadline.ts";
 export {
   defaultSlabOptions,

@@ -6,6 +6,7 @@ import type { Socket } from "node:net";
 import { type ErrorRecord, GodwitError } from "../base/index.ts";
 import { type Clock, type Slab, SlabReceiver, type SlabOptions } from "../io/index.ts";
 import {
+  type Acknowledgement,
   encodeAckBody,
   encodeControlBody,
   encodeHeader,
@@ -41,7 +42,7 @@ export class FrameChannel {
   #sequence = 0;
   #lost = false;
   /** An acknowledgement that waits for the socket to drain. */
-  #lateAckBytes: number | undefined;
+  #lateAck: Acknowledgement | undefined;
   #lastSentMs: number;
   #lastHeardMs: number;
   #stopTimer: () => void = () => {};
@@ -96,16 +97,20 @@ export class FrameChannel {
   }
 
   /** Total bytes. A peer that does not read gets one acknowledgement when it does, not a queue of them. */
-  sendAck(bytes: number): void {
+  sendAck(ack: Acknowledgement): void {
     const waits = this.#socket !== undefined && this.#socket.writableLength > ackQueueBytesMax;
-    if (waits) this.#lateAckBytes = bytes;
-    else this.#send(plainHeader(FrameType.ack, 8, 0), [encodeAckBody(bytes)]);
+    if (waits) {
+      this.#lateAck = ack;
+      return;
+    }
+    const body = encodeAckBody(ack);
+    this.#send(plainHeader(FrameType.ack, body.length, 0), [body]);
   }
 
   #drained(): void {
-    const bytes = this.#lateAckBytes;
-    this.#lateAckBytes = undefined;
-    if (bytes !== undefined) this.sendAck(bytes);
+    const ack = this.#lateAck;
+    this.#lateAck = undefined;
+    if (ack !== undefined) this.sendAck(ack);
   }
 
   /** A frame of bytes that stay unchanged until `sent` is called. */

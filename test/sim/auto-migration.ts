@@ -14,6 +14,10 @@ export interface World {
   readonly source: number;
   /** Records that it has ready at most while this thread is busy. */
   readonly readyBytes: number;
+  /** Records per ms that the destination takes at most; default: any. */
+  readonly destination?: number;
+  /** Source and destination get on only while this thread has nothing to do: all share a processor. */
+  readonly isShared?: boolean;
 }
 
 /** The time of the simulated thread, which codecs and waiting move on. */
@@ -64,6 +68,9 @@ export interface EncodedLater extends Encoded {
 interface Sent {
   readonly totalBytes: number;
   readonly ackedMs: number;
+  readonly batchCount: number;
+  /** Of the destination, until then. */
+  readonly idleMs: number;
 }
 
 export interface Outcome {
@@ -93,9 +100,12 @@ class Migration {
   /** Of the last half second. */
   readonly #acks: Sent[] = [];
   #sentBytes = 0;
+  #batchCount = 0;
   #ackedBytes = 0;
   #windowBytes = windowBytes.first;
   #linkFreeMs = 0;
+  #destinationFreeMs = 0;
+  #destinationIdleMs = 0;
   #sourceMs = 0;
 
   constructor(encoder: BatchEncoder, time: ThreadTime, world: World) {
@@ -117,9 +127,15 @@ class Migration {
     if (sentMs > this.#time.ms) this.#outbox.push(sentMs);
     this.#linkFreeMs = Math.max(this.#linkFreeMs, sentMs);
     this.#linkFreeMs += body / this.#world.link(this.#linkFreeMs);
+    const { destination = Number.POSITIVE_INFINITY } = this.#world;
+    const idleMs = Math.max(0, this.#linkFreeMs - this.#destinationFreeMs);
+    this.#destinationIdleMs += idleMs;
+    this.#destinationFreeMs += idleMs + batch.bytes / destination;
     this.#flight.push({
       totalBytes: this.#sentBytes,
-      ackedMs: this.#linkFreeMs + roundTripMs,
+      idleMs: this.#destinationIdleMs,
+      ackedMs: this.#destinationFreeMs + roundTripMs,
+      batchCount: ++this.#batchCount,
     });
   }
 
@@ -130,9 +146,9 @@ class Migration {
 
   #waitForRoom(): void {
     this.#acknowledge();
-    if (this.#inFlightBytes <= this.#windowBytes) return;
+    if (this.#inFlightBytes <= this.#roomBytes) return;
     this.#meter.waits(this.#time.ms);
-    while (this.#inFlightBytes > this.#windowBytes * 0.75) {
+    while (this.#inFlightBytes > this.#roomBytes * 0.75) {
       this.#time.idleUntil((this.#flight[0] as Sent).ackedMs);
       this.#acknowledge();
     }
@@ -150,12 +166,20 @@ class Migration {
     this.#meter.goesOnBeside(this.#time.ms);
   }
 
+  get #roomBytes(): number {
+    return Math.min(this.#windowBytes, this.#encoder.inFlightBytesMax ?? this.#windowBytes);
+  }
+
   get #inFlightBytes(): number {
     return this.#sentBytes - this.#ackedBytes;
   }
 
   #waitForSource(bytes: number): void {
-    const { source, readyBytes } = this.#world;
+    const { source, readyBytes, isShared = false } = this.#world;
+    if (isShared) {
+      this.#idleUntil(this.#time.ms + bytes / source);
+      return;
+    }
     this.#sourceMs = Math.max(this.#sourceMs, this.#time.ms - readyBytes / source) + bytes / source;
     this.#idleUntil(this.#sourceMs);
   }
@@ -175,7 +199,8 @@ class Migration {
       this.#flight.shift();
       this.#ackedBytes = next.totalBytes;
       this.#size(next);
-      const state = this.#meter.acknowledged(this.#ackedBytes, this.#time.ms);
+      this.#encoder.arrived?.(next.batchCount);
+      const state = this.#meter.acknowledged(this.#ackedBytes, next.idleMs, this.#time.ms);
       if (state !== undefined) this.#encoder.link?.(state);
       next = this.#flight[0];
     }

@@ -161,10 +161,35 @@ for (const [name, link] of Object.entries(links)) {
   });
 }
 
+for (const [name, link] of Object.entries(links)) {
+  test(`where all share a processor auto is as fast as the best fixed choice, or nearly [${name}]`, async () => {
+    for (const source of [250, 400, 800]) {
+      for (const seed of [1, 2, 3]) {
+        const batches = memory(1024, { seed });
+        const world = { ...worldOf(link, source), isShared: true };
+        const best = Math.min(...(await runFixed(batches, world)).map(({ ms }) => ms));
+        const { ms } = await runAuto(batches, world, seed);
+        assert.ok(ms <= best * 1.05, `source ${source}, seed ${seed}: auto ${ms}, best ${best}`);
+      }
+    }
+  });
+}
+
+test("where the destination takes no more, compressing is no help", async () => {
+  for (const destination of [200e3, 400e3]) {
+    const batches = memory(1024);
+    const world = { ...worldOf(1200e3, 800), isShared: true, destination };
+    const [none] = await runFixed(batches, world);
+    const { ms } = await runAuto(batches, world);
+    assert.ok(none !== undefined && ms <= none.ms * 1.02, `auto ${ms}, none ${none?.ms}`);
+  }
+});
+
 test("on a slow link lz4 is left after what was in flight, and not come back to", async () => {
-  const { shareOf } = await runAuto(memory(512), worldOf(24e3));
+  const batches = memory(512);
+  const { shareOf } = await runAuto(batches, worldOf(24e3));
   assert.ok(shareOf("lz4") < 0.08, `lz4 for ${shareOf("lz4")}`);
-  assert.ok(shareOf("none") === 0);
+  assert.ok(shareOf("none") < 0.004, `until the link is known, ${shareOf("none")}`);
 });
 
 test("a level that gains nothing does not hide the next one", async () => {
@@ -185,7 +210,7 @@ test("where the source is slow, what thread and link have room for saves bytes",
   const [none] = await runFixed(batches, worldOf(1200e3, 150));
   const { ms, sentBytes } = await runAuto(batches, worldOf(1200e3, 150));
   assert.ok(none !== undefined && ms <= none.ms * 1.02, `auto ${ms}, none ${none?.ms}`);
-  assert.ok(sentBytes < none.sentBytes / 3, `${sentBytes} of ${none.sentBytes}`);
+  assert.ok(sentBytes < none.sentBytes / 2.5, `${sentBytes} of ${none.sentBytes}`);
 });
 
 test("a link that becomes faster, or slower, is noticed", async () => {
@@ -220,13 +245,14 @@ test("once settled nothing is tried, but a link that fails is still answered", (
     for (let i = 0; i < count; i++) {
       nowMs += 2;
       const turn = chooser.next(nowMs);
+      chooser.sends(turn, batchBytes);
       trialCount += turn.trials.length;
       const outcome = (index: number) => {
         return { bodyBytes: batchBytes / (1 + index), ms: index / 4, besideMs: 0 };
       };
       chooser.encoded(turn, batchBytes, outcome(turn.method), nowMs);
       chooser.tried(turn, batchBytes, turn.trials.map(outcome), nowMs);
-      chooser.link({ bytesPerMs: link, waitingShare: 0.9, idleShare: 0.9, besideShare: 0 }, nowMs);
+      chooser.link({ bytesPerMs: link, waitingShare: 0.9, idleShare: 0.9, besideShare: 0, destinationIdleShare: 1 }, nowMs);
     }
     return trialCount;
   };

@@ -7,16 +7,20 @@
  * is enough to look at the neighbours of the method in use.
  *
  *   records as they are ◀──▶ hybrid + lz4 ◀──▶ hybrid + zstd 1 ◀──▶ …
- *                                                 starts here
+ *   starts here                                 and here, as soon as the link is seen to be slow
  *
  * Neighbours are compared on the same batches: what was just encoded is compressed again as the neighbours would have, which
  * costs only time. Two or three batches tell a difference of a few percent. *Rejected:* sending some batches each way. Memory
  * changes from batch to batch by far more than methods differ, so that chance decided, and wrong decisions stood for seconds.
+ *
+ * One thing cannot be calculated from that: what compressing takes from others on the same processors. Where the link has room,
+ * that is measured (race.ts), and records go as they are if that is faster.
  */
 import { assert } from "../../base/index.ts";
 import { type Outcome, Pairs, Recent, type Step } from "./estimate.ts";
 import { type Carrying, stepFrom, verdict } from "./model.ts";
-import { type Seen, Surroundings } from "./surroundings.ts";
+import { inFlightMs, Race } from "./race.ts";
+import { isFull, type Seen, Surroundings } from "./surroundings.ts";
 
 /** Trials take so much of all time, and so much of the time in which the thread has nothing to do otherwise. */
 const trialShare = 0.005;
@@ -35,6 +39,17 @@ const patienceMsMax = 100;
 const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
 const warmUpBatches = 2;
+/** After a race was won only a link that carries little is a reason to compress, for so long; longer after each. */
+const rawMsFirst = 1000;
+const rawMsGrowth = 4;
+
+/**
+ * To begin with no more than this is in flight, or what arrives in 10 ms, and twice as much after each look, until what arrives no
+ * longer grows with it by so much: then the link is known. The same idea as the slow start of TCP, and the start of BBR.
+ */
+const startBytesFirst = 256 << 10;
+const startBytesMax = 4 << 20;
+const startGrowth = 1.5;
 
 /** What to do with a batch. */
 export interface Turn {
@@ -43,15 +58,25 @@ export interface Turn {
   readonly trials: readonly number[];
   /** The method is not the one in use. */
   readonly isTrial: boolean;
+  /** Neither is it: the batch takes part in a race. */
+  readonly isRaced: boolean;
 }
 
 export class Chooser {
   /** Between method i and i + 1. */
   readonly #pairs: readonly Pairs[];
   readonly #surroundings = new Surroundings();
-  readonly #recent = new Recent();
+  readonly #race = new Race();
+  #recent = new Recent();
   readonly #startMs: number;
-  #current: number;
+  #current = 0;
+  /** The method to go on with if the link turns out to be slow. */
+  readonly #slowMethod: number;
+  /** How much may be in flight to begin with; undefined: the beginning is over. */
+  #startBytes: number | undefined = startBytesFirst;
+  #startBytesPerMs = 0;
+  /** Had arrived at the latest look. */
+  #startWorth = 0;
   #batchCount = 0;
   #linkAtMs: number;
   #trialDueMs: number;
@@ -63,12 +88,19 @@ export class Chooser {
   #lastMove: { readonly by: number; readonly atMs: number } | undefined;
   #isClear = false;
   #isSettled = false;
+  /** The latest look at the link. */
+  #isLinkFull = false;
+  #isLinkClear = false;
+  /** A race was on since the latest look. */
+  #isRaceSeen = false;
+  #rawUntilMs = 0;
+  #rawMs = rawMsFirst;
 
-  /** `methodCount`: of the ladder; 0 sends records as they are. `start`: until the link is known. */
-  constructor(methodCount: number, start: number, nowMs: number) {
-    assert(start < methodCount, "a method to start with");
+  /** `methodCount`: of the ladder; 0 sends records as they are. `slowMethod`: to begin with on a slow link. */
+  constructor(methodCount: number, slowMethod: number, nowMs: number) {
+    assert(slowMethod < methodCount, "a method for slow links");
     this.#pairs = Array.from({ length: methodCount - 1 }, () => new Pairs());
-    this.#current = start;
+    this.#slowMethod = slowMethod;
     this.#startMs = nowMs;
     this.#linkAtMs = nowMs;
     this.#trialDueMs = nowMs;
@@ -82,15 +114,61 @@ export class Chooser {
   /** What to do with the next batch. */
   next(nowMs: number): Turn {
     const method = this.#current;
-    if (!this.#isTrialDue(nowMs)) return { method, trials: [], isTrial: false };
-    const mayRise = this.#mayRise;
+    if (method > 0 && this.#isRaceDue(nowMs)) {
+      return { method: 0, trials: [], isTrial: false, isRaced: true };
+    }
+    if (!this.#isTrialDue(nowMs)) return { method, trials: [], isTrial: false, isRaced: false };
+    const mayRise = this.#mayRise && !this.#isRawFor(nowMs);
     // A step up from records as they are is tried by making it.
     if (method === 0) {
       this.#isStepTried = mayRise;
-      return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise };
+      return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise, isRaced: false };
     }
     const index = this.#pairToTry();
-    return { method, trials: index === undefined ? [] : [index, index + 1], isTrial: false };
+    const trials = index === undefined ? [] : [index, index + 1];
+    return { method, trials, isTrial: false, isRaced: false };
+  }
+
+  #isRaceDue(nowMs: number): boolean {
+    const { link } = this.#surroundings;
+    const mayBegin = !this.#isSettled && this.#isLinkClear && !this.#isLinkFull;
+    const bytesPerMs = link.wasFull ? link.bytesPerMs : Number.POSITIVE_INFINITY;
+    const isDue = this.#race.next(nowMs, mayBegin, bytesPerMs);
+    this.#isRaceSeen ||= isDue;
+    return isDue;
+  }
+
+  /** Memory goes as it is, as that was seen to be faster. */
+  #isRawFor(nowMs: number): boolean {
+    if (this.#current > 0 || nowMs >= this.#rawUntilMs) return false;
+    const { link } = this.#surroundings;
+    if (link.wasFull && this.#race.isRegretted(link.bytesPerMs)) this.#rawUntilMs = nowMs;
+    return nowMs < this.#rawUntilMs;
+  }
+
+  /** A batch is about to be encoded, in the order in which they go out. `worth`: its bytes, and what else is to be done for it. */
+  sends({ isRaced }: Turn, worth: number): void {
+    this.#race.sent(worth, isRaced);
+  }
+
+  /** Bounds what is in flight, at the beginning and for the time of a race. */
+  inFlightBytesMax(nowMs: number): number | undefined {
+    if (this.#startBytes === undefined) return this.#race.inFlightBytesMax(nowMs);
+    const ms = Math.max(1, nowMs - this.#linkAtMs);
+    const worth = this.#race.arrivedWorth - this.#startWorth;
+    return Math.max(this.#startBytes, (worth / ms) * inFlightMs);
+  }
+
+  /** So many of all batches have arrived. */
+  arrived(batchCount: number, nowMs: number): void {
+    if (!this.#race.arrived(batchCount, nowMs) || this.#current === 0) return;
+    this.#current = 0;
+    this.#lastMove = { by: -1, atMs: nowMs };
+    this.#recent = new Recent();
+    this.#pairs[0]?.clear();
+    this.#race.restart();
+    this.#rawUntilMs = nowMs + this.#rawMs;
+    this.#rawMs *= rawMsGrowth;
   }
 
   /** Two methods at a time, as this thread does nothing else meanwhile: what is not known yet, then by turns. */
@@ -117,11 +195,14 @@ export class Chooser {
   /** From here on every millisecond counts: nothing is tried any more, neither a method nor the link. */
   settle(): void {
     this.#isSettled = true;
+    this.#startBytes = undefined;
+    this.#race.stop();
     this.#surroundings.link.settle();
   }
 
   /** What became of a batch. Others may have had their turn since. */
-  encoded({ method, isTrial }: Turn, rawBytes: number, done: Outcome, nowMs: number): void {
+  encoded({ method, isTrial, isRaced }: Turn, rawBytes: number, done: Outcome, nowMs: number): void {
+    if (isRaced || this.#startBytes !== undefined) return;
     this.#surroundings.encoded(rawBytes, done.bodyBytes, done.ms);
     this.#batchCount++;
     if (this.#batchCount <= warmUpBatches) return;
@@ -158,18 +239,42 @@ export class Chooser {
     const elapsedMs = nowMs - this.#linkAtMs;
     if (elapsedMs <= 0) return;
     this.#linkAtMs = nowMs;
+    // What is in flight is bounded while a race is on: what the link did until now says nothing.
+    const wasRace = this.#isRaceSeen;
+    this.#isRaceSeen = this.#race.isOn;
+    if (wasRace || this.#isRaceSeen) return;
     this.#trialCreditMs = Math.min(
       trialCreditMsMax,
       this.#trialCreditMs + elapsedMs * (trialShare + trialShareOfIdle * seen.idleShare),
     );
+    if (this.#isStarting(seen, nowMs)) return;
     const news = this.#surroundings.seen(seen, elapsedMs);
     this.#isClear ||= news !== "unclear";
     if (news === "disappointing") this.#lastMove = undefined;
+    this.#isLinkClear = news !== "unclear";
+    this.#isLinkFull = isFull(seen);
+    if (this.#isLinkFull) this.#race.rest(nowMs);
     if (this.#isClear) this.#decide(nowMs);
+  }
+
+  /** At the beginning, when nothing is known of the link. */
+  #isStarting(seen: Seen, nowMs: number): boolean {
+    if (this.#startBytes === undefined) return false;
+    const grows = seen.bytesPerMs >= this.#startBytesPerMs * startGrowth;
+    this.#startBytesPerMs = seen.bytesPerMs;
+    this.#startWorth = this.#race.arrivedWorth;
+    const isKnown = isFull(seen) && !grows;
+    this.#startBytes *= 2;
+    if (!isKnown && this.#startBytes <= startBytesMax) return true;
+    this.#startBytes = undefined;
+    if (isKnown && this.#race.isRegretted(seen.bytesPerMs)) this.#current = this.#slowMethod;
+    else this.#rawUntilMs = nowMs + this.#rawMs;
+    return false;
   }
 
   /** Up or down, if there is a reason. */
   #decide(nowMs: number): void {
+    if (this.#isRawFor(nowMs)) return;
     const here = this.#recent;
     const down = this.#step(this.#current - 1);
     if (
@@ -205,6 +310,7 @@ export class Chooser {
     this.#lastMove = { by, atMs: nowMs };
     this.#current += by * steps.length;
     for (const step of steps) this.#recent.move(step, by);
+    this.#race.restart();
     // What it saves is a question of memory, not of methods: it has to be seen anew.
     if (this.#current === 0) this.#pairs[0]?.clear();
   }

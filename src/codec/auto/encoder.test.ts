@@ -90,9 +90,15 @@ test("without memory for a history there is none", () => {
 });
 
 test("a state that was forgotten is no obstacle", () => {
-  const encoder = createEncoder("auto");
+  let nowMs = 0;
+  const clock: Clock = { nowMs: () => nowMs, wallMs: () => nowMs, after: () => () => {} };
+  const encoder = createEncoder("auto", { clock, idleMs: () => nowMs });
   const one = batch(0, (page) => page.fill("a page "));
-  for (let i = 0; i < 40; i++) encoder.encode(one);
+  for (let i = 0; i < 40; i++) {
+    encoder.encode(one);
+    nowMs += 10;
+    encoder.link?.({ bytesPerMs: 10e3, waitingShare: 0.9 });
+  }
   encoder.reset();
   const decoders = new Decoders();
   for (let i = 0; i < 40; i++) {

@@ -5,6 +5,7 @@ import { codecIds } from "../ids.ts";
 import type { BatchEncoder, Encoded, LinkState, MethodUsage, PageBatch } from "../page-batch.ts";
 import { Chooser, type Turn } from "./chooser.ts";
 import type { Outcome } from "./estimate.ts";
+import { zeroPageWorth } from "./race.ts";
 
 /** A step of the ladder; the first sends records as they are. */
 export interface Candidate {
@@ -78,14 +79,23 @@ export class AutoEncoder implements BatchEncoder {
     this.#chooser?.settle();
   }
 
-  link({ bytesPerMs, waitingShare, besideShare = 0 }: LinkState): void {
+  link({ bytesPerMs, waitingShare, besideShare = 0, destinationIdleShare = 1 }: LinkState): void {
     const [nowMs, idleMs] = [this.#clock.nowMs(), this.#idleMs()];
     const elapsedMs = Math.max(1e-3, nowMs - this.#linkAtMs);
     // Who waits for helpers has nothing to do, but is not free to do more.
     const idleShare = Math.max(0, Math.min(1, (idleMs - this.#idleAtMs) / elapsedMs) - besideShare);
     this.#linkAtMs = nowMs;
     this.#idleAtMs = idleMs;
-    this.#chooser?.link({ bytesPerMs, waitingShare, idleShare, besideShare }, nowMs);
+    const seen = { bytesPerMs, waitingShare, idleShare, besideShare, destinationIdleShare };
+    this.#chooser?.link(seen, nowMs);
+  }
+
+  get inFlightBytesMax(): number {
+    return this.#chooser?.inFlightBytesMax(this.#clock.nowMs()) ?? Number.POSITIVE_INFINITY;
+  }
+
+  arrived(batchCount: number): void {
+    this.#chooser?.arrived(batchCount, this.#clock.nowMs());
   }
 
   usage(): readonly MethodUsage[] {
@@ -93,7 +103,7 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   encode(batch: PageBatch): readonly Uint8Array[] {
-    const turn = this.#next();
+    const turn = this.#next(batch);
     const encoder = this.#encoderOf(turn);
     const startMs = this.#clock.nowMs();
     const body = encoder.encode(batch);
@@ -106,7 +116,7 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   later(batch: PageBatch): Encoded | Promise<Encoded> {
-    const turn = this.#next();
+    const turn = this.#next(batch);
     const encoder = this.#encoderOf(turn);
     const startMs = this.#clock.nowMs();
     const encoded = encoder.later?.(batch) ?? { body: encoder.encode(batch), id: encoder.id };
@@ -129,8 +139,11 @@ export class AutoEncoder implements BatchEncoder {
     return isLater ? encoded.then(done) : done(encoded);
   }
 
-  #next(): Turn {
-    return (this.#chooser ??= this.#begin()).next(this.#clock.nowMs());
+  #next({ bytes, zeroCount }: PageBatch): Turn {
+    const chooser = (this.#chooser ??= this.#begin());
+    const turn = chooser.next(this.#clock.nowMs());
+    chooser.sends(turn, bytes + zeroCount * zeroPageWorth);
+    return turn;
   }
 
   /** What it took to make an encoder is not the method's usual time: call this before looking at the clock. */

@@ -6,8 +6,9 @@
  * wrong (the link is full at once) makes the next one grow more slowly.
  */
 
-/** From here on the link counts as full. */
+/** From here on the link counts as full, if the destination has nothing to do meanwhile: else it is that which is full. */
 const waitingShareMin = 0.05;
+const destinationIdleShareMin = 0.1;
 /** What a link is taken for until it was full for the first time, and how soon the double is hoped of it. */
 const firstBytesPerMs = 125_000;
 const firstHopeDoublesMs = 20;
@@ -45,6 +46,8 @@ export interface Seen {
   readonly idleShare: number;
   /** The same because others had enough to do; not part of the above. */
   readonly besideShare: number;
+  /** Share of the time in which the destination had nothing to do. */
+  readonly destinationIdleShare: number;
 }
 
 export class Link {
@@ -78,13 +81,9 @@ export class Link {
   }
 
   /** `pilesUp`: more is sent than arrives. Answers true when it carries much less than was assumed. */
-  seen(
-    { bytesPerMs, waitingShare, idleShare }: Seen,
-    elapsedMs: number,
-    pilesUp: boolean,
-  ): boolean {
-    if (isFull(waitingShare))
-      return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
+  seen(seen: Seen, elapsedMs: number, pilesUp: boolean): boolean {
+    const { bytesPerMs, waitingShare, idleShare } = seen;
+    if (isFull(seen)) return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
     if (isBusy && (this.wasFull || !pilesUp)) this.#roomMs += elapsedMs;
     this.#seenBytesPerMs = Math.max(this.#seenBytesPerMs, bytesPerMs);
@@ -160,8 +159,9 @@ export class Surroundings {
     return pilesUp && !this.link.wasFull ? "unclear" : "clear";
   }
 
-  #lookAtSource({ waitingShare, idleShare }: Seen, elapsedMs: number): void {
-    if (isFull(waitingShare) || idleShare < idleShareMin) {
+  /** Or at the destination, if it is that which takes no more. */
+  #lookAtSource(seen: Seen, elapsedMs: number): void {
+    if (isFull(seen) || seen.idleShare < idleShareMin) {
       this.#sourceBytesPerMs = Number.POSITIVE_INFINITY;
       this.#sourceMs = 0;
       this.#sourceRawBytes = 0;
@@ -170,9 +170,9 @@ export class Surroundings {
     this.#sourceMs += elapsedMs;
     this.#sourceRawBytes += this.#rawBytes;
     if (this.#sourceRawBytes < sourceBytesMin) return;
-    const seen = this.#sourceRawBytes / this.#sourceMs;
+    const rate = this.#sourceRawBytes / this.#sourceMs;
     const before = this.#sourceBytesPerMs * sourceDecay ** (this.#sourceMs / 1000);
-    this.#sourceBytesPerMs = Number.isFinite(before) ? Math.max(seen, before) : seen;
+    this.#sourceBytesPerMs = Number.isFinite(before) ? Math.max(rate, before) : rate;
     this.#sourceMs = 0;
     this.#sourceRawBytes = 0;
   }
@@ -186,6 +186,7 @@ export class Surroundings {
   }
 }
 
-function isFull(waitingShare: number): boolean {
-  return waitingShare >= waitingShareMin;
+/** Of a link: what there is to send has to wait for room, and the destination for what is sent. */
+export function isFull({ waitingShare, destinationIdleShare }: Seen): boolean {
+  return waitingShare >= waitingShareMin && destinationIdleShare >= destinationIdleShareMin;
 }

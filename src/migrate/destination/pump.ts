@@ -11,7 +11,7 @@
 import type { Socket } from "node:net";
 import { GodwitError } from "../../base/index.ts";
 import { Decoders, type RecordRange } from "../../codec/index.ts";
-import type { Slab, SlabReceiver } from "../../io/index.ts";
+import { type Slab, type SlabReceiver, threadIdleMs } from "../../io/index.ts";
 import {
   checkRecords,
   defaultStreamLimits,
@@ -25,13 +25,12 @@ import {
   StreamReader,
   zeroRecordBytes,
 } from "../../qemu/stream/index.ts";
-import { bodyBytesMax, type FrameHeader, FrameType, frameTypeNames } from "../wire/index.ts";
+import { type Acknowledgement, bodyBytesMax, type FrameHeader, FrameType, frameTypeNames } from "../wire/index.ts";
 
 export interface DestinationPumpEvents {
   /** QEMU says on its return path that it has loaded everything. */
   loaded(): void;
-  /** Body bytes of stream frames that QEMU has taken, in all. */
-  acknowledge(bytes: number): void;
+  acknowledge(ack: Acknowledgement): void;
   failed(error: GodwitError): void;
 }
 
@@ -60,6 +59,10 @@ export class DestinationPump {
   #takenBytes = 0;
   #acknowledgedBytes = 0;
   #queuedCount = 0;
+  /** With nothing queued for QEMU; and what the thread had at the beginning of such a time. */
+  #idleMs = 0;
+  #idleSinceMs: number;
+  readonly #threadIdleMs: () => number;
   #tailBytes = 0;
   #commandCount = 0;
 
@@ -67,9 +70,11 @@ export class DestinationPump {
   pageCount = 0;
   zeroCount = 0;
 
-  constructor(receiver: SlabReceiver, events: DestinationPumpEvents) {
+  constructor(receiver: SlabReceiver, events: DestinationPumpEvents, idleMs = threadIdleMs) {
     this.#receiver = receiver;
     this.#events = events;
+    this.#threadIdleMs = idleMs;
+    this.#idleSinceMs = idleMs();
     this.#returnPath = new ReturnPathReader((status) => this.#shut(status));
   }
 
@@ -246,10 +251,10 @@ export class DestinationPump {
   #pass(socket: Socket, range: RecordRange, bodyBytes: number): void {
     this.streamBytes += range.to - range.from;
     const release = range.hold();
-    this.#queuedCount++;
+    if (this.#queuedCount++ === 0) this.#idleMs += this.#threadIdleMs() - this.#idleSinceMs;
     socket.write(range.bytes.subarray(range.from, range.to), () => {
       release();
-      this.#queuedCount--;
+      if (--this.#queuedCount === 0) this.#idleSinceMs = this.#threadIdleMs();
       this.#taken(bodyBytes);
     });
   }
@@ -260,7 +265,7 @@ export class DestinationPump {
     const due = this.#takenBytes - this.#acknowledgedBytes;
     if (due === 0 || (due < 256 << 10 && this.#queuedCount > 0)) return;
     this.#acknowledgedBytes = this.#takenBytes;
-    this.#events.acknowledge(this.#takenBytes);
+    this.#events.acknowledge({ takenBytes: this.#takenBytes, idleMs: this.#idleMs });
   }
 
   #shut(status: number): void {

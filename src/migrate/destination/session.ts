@@ -114,7 +114,7 @@ export class DestinationSession {
     this.#channel = new FrameChannel(clock, defaultSlabOptions, channelEvents, peerSilenceMs);
     this.#pump = new DestinationPump(this.#channel.receiver, {
       loaded: () => this.#start(this.#awaitLoaded()),
-      acknowledge: (bytes) => this.#channel.sendAck(bytes),
+      acknowledge: (ack) => this.#channel.sendAck(ack),
       failed: (error) => this.#failed(error),
     });
   }

@@ -8,7 +8,13 @@ import { type Clock, sleep } from "../../io/index.ts";
 import type { FrameChannel } from "../channel.ts";
 import { FlightWindow } from "../flight-window.ts";
 import { Pacer } from "../rate.ts";
-import { batchBytesTarget, type FrameHeader, frameHeaderBytes, FrameType } from "../wire/index.ts";
+import {
+  type Acknowledgement,
+  batchBytesTarget,
+  type FrameHeader,
+  frameHeaderBytes,
+  FrameType,
+} from "../wire/index.ts";
 import { LinkMeter } from "./link-meter.ts";
 import { Outbox } from "./outbox.ts";
 
@@ -40,6 +46,9 @@ export class BatchSender {
   /** Sent since the bandwidth was looked at last. */
   #unpacedBytes = 0;
   #besideUntilMs = 0;
+  /** Sent when each batch that is on its way had gone out, in all. */
+  readonly #batchEnds: number[] = [];
+  #arrivedBatchCount = 0;
 
   /** Records that went through the codec, the bodies it made of them, and this thread's time for it. */
   encodedRawBytes = 0;
@@ -70,16 +79,20 @@ export class BatchSender {
 
   /** Sent or about to be, and not yet taken by the destination's QEMU. */
   get inFlightBytes(): number {
-    const { sentBytes, ackedBytes } = this.#window;
-    return sentBytes - ackedBytes + this.#outbox.length * batchBytesTarget;
+    return this.#flyingBytes + this.#outbox.length * batchBytesTarget;
   }
 
   get isWindowFull(): boolean {
-    return this.#window.isFull;
+    return this.#window.isFull || this.#flyingBytes > (this.encoder.inFlightBytesMax ?? Number.POSITIVE_INFINITY);
   }
 
   get hasRoom(): boolean {
-    return this.#window.hasRoom;
+    const most = this.encoder.inFlightBytesMax ?? Number.POSITIVE_INFINITY;
+    return this.#window.hasRoom && this.#flyingBytes <= most * 0.75;
+  }
+
+  get #flyingBytes(): number {
+    return this.#window.sentBytes - this.#window.ackedBytes;
   }
 
   /** Other threads have enough to do. */
@@ -91,8 +104,8 @@ export class BatchSender {
     return this.#outbox.length <= besideCountLow;
   }
 
-  /** The destination's QEMU has taken so much in all; `bytesPerMs`: what the link carries lately. */
-  acknowledged(bytes: number, bytesPerMs: number): void {
+  /** `bytesPerMs`: what the link carries lately. */
+  acknowledged({ takenBytes: bytes, idleMs }: Acknowledgement, bytesPerMs: number): void {
     const nowMs = this.#clock.nowMs();
     if (!this.#window.acknowledged(bytes, nowMs, bytesPerMs)) {
       throw new GodwitError(
@@ -100,8 +113,19 @@ export class BatchSender {
         `an acknowledgement of ${bytes} of ${this.sentBytes} bytes`,
       );
     }
-    const link = this.link.acknowledged(bytes, nowMs);
+    this.#countArrived(bytes);
+    const link = this.link.acknowledged(bytes, idleMs, nowMs);
     if (link !== undefined) this.encoder.link?.(link);
+  }
+
+  #countArrived(ackedBytes: number): void {
+    const ends = this.#batchEnds;
+    const later = ends.findIndex((end) => end > ackedBytes);
+    const count = later < 0 ? ends.length : later;
+    if (count === 0) return;
+    ends.splice(0, count);
+    this.#arrivedBatchCount += count;
+    this.encoder.arrived?.(this.#arrivedBatchCount);
   }
 
   /** The first copy of all memory ends. */
@@ -126,10 +150,10 @@ export class BatchSender {
   async room(isOver: () => boolean): Promise<void> {
     if (this.isBesideFull) await this.#outbox.emptied();
     const waitMs = this.debtMs();
-    if (waitMs < 1 && !this.#window.isFull) return;
+    if (waitMs < 1 && !this.isWindowFull) return;
     this.link.waits(this.#clock.nowMs());
     if (waitMs >= 1) await sleep(this.#clock, waitMs);
-    while (this.#window.isFull && !isOver()) await sleep(this.#clock, roomPollMs);
+    while (this.isWindowFull && !isOver()) await sleep(this.#clock, roomPollMs);
     this.link.goesOn(this.#clock.nowMs());
   }
 
@@ -180,6 +204,7 @@ export class BatchSender {
     this.encodedRawBytes += header.rawBytes;
     this.encodedBodyBytes += header.bodyBytes;
     this.#count(header.bodyBytes);
+    this.#batchEnds.push(this.sentBytes);
     this.#channel.sendPages(header, body, sent);
   }
 

@@ -13,6 +13,7 @@ export class LinkMeter {
   #everyMs = everyMsFirst;
   #startMs: number | undefined;
   #startBytes = 0;
+  #startIdleMs = 0;
   /** Waiting in the current span: until then, and since when. */
   #waitedMs = 0;
   #waitsSinceMs: number | undefined;
@@ -40,10 +41,13 @@ export class LinkMeter {
     this.#besideSinceMs = undefined;
   }
 
-  /** `totalBytes`: arrived so far. Answers what to tell the encoder when it is time to. */
-  acknowledged(totalBytes: number, nowMs: number): LinkState | undefined {
+  /**
+   * `totalBytes`: arrived so far. `idleMs`: how long the destination had nothing to do, as it says; it is believed as far as it can
+   * be true. Answers what to tell the encoder when it is time to.
+   */
+  acknowledged(totalBytes: number, idleMs: number, nowMs: number): LinkState | undefined {
     if (this.#startMs === undefined) {
-      this.#begin(totalBytes, nowMs);
+      this.#begin(totalBytes, idleMs, nowMs);
       return undefined;
     }
     const ms = nowMs - this.#startMs;
@@ -56,15 +60,17 @@ export class LinkMeter {
       bytesPerMs: (totalBytes - this.#startBytes) / ms,
       waitingShare: Math.min(1, this.#waitedMs / ms),
       besideShare: Math.min(1, this.#besideMs / ms),
+      destinationIdleShare: Math.min(1, Math.max(0, idleMs - this.#startIdleMs) / ms),
     };
     this.#everyMs = Math.min(everyMsMax, this.#everyMs * 2);
-    this.#begin(totalBytes, nowMs);
+    this.#begin(totalBytes, idleMs, nowMs);
     if (waits) this.waits(nowMs);
     if (waitsBeside) this.waitsBeside(nowMs);
     return state;
   }
 
-  #begin(totalBytes: number, nowMs: number): void {
+  #begin(totalBytes: number, idleMs: number, nowMs: number): void {
+    this.#startIdleMs = idleMs;
     this.#startMs = nowMs;
     this.#startBytes = totalBytes;
     this.#waitedMs = 0;

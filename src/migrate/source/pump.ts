@@ -27,7 +27,7 @@ import {
 } from "../../qemu/stream/index.ts";
 import type { FrameChannel } from "../channel.ts";
 import type { SkipMap } from "../skip-map.ts";
-import { batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
+import { type Acknowledgement, batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
 import { batchHeader, BatchSender } from "./batch-sender.ts";
 import { OwedPages, type PageSource } from "./owed-pages.ts";
 
@@ -203,8 +203,8 @@ export class SourcePump implements StreamSink {
     this.receiver.goOn();
   }
 
-  acknowledged(bytes: number, bytesPerMs: number): void {
-    this.sender.acknowledged(bytes, bytesPerMs);
+  acknowledged(ack: Acknowledgement, bytesPerMs: number): void {
+    this.sender.acknowledged(ack, bytesPerMs);
     if (this.sender.hasRoom) this.unhold("window");
   }
 

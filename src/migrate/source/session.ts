@@ -20,7 +20,12 @@ import { firstRoundEnds, RateMeter, RecordRate } from "../rate.ts";
 import { SkipMap } from "../skip-map.ts";
 import { connectChannel } from "../transport.ts";
 import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
-import { type DestinationMessage, FrameType, parseDestinationMessage } from "../wire/index.ts";
+import {
+  decodeAckBody,
+  type DestinationMessage,
+  FrameType,
+  parseDestinationMessage,
+} from "../wire/index.ts";
 import { Assistance } from "./assistance.ts";
 import { AssistedRounds } from "./assisted-rounds.ts";
 import { encoderFor } from "./encoder.ts";
@@ -279,10 +284,8 @@ export class SourceSession {
   }
 
   #acknowledged(bytes: Buffer, from: number, to: number): void {
-    if (to - from !== 8)
-      throw new GodwitError("FRAME_INVALID", "an acknowledgement without a number");
-    const taken = bytes.readUInt32BE(from) * 2 ** 32 + bytes.readUInt32BE(from + 4);
-    this.#pump.acknowledged(taken, this.#meter.bytesPerMs(this.#clock.nowMs()));
+    const ack = decodeAckBody(bytes, from, to);
+    this.#pump.acknowledged(ack, this.#meter.bytesPerMs(this.#clock.nowMs()));
   }
 
   #began(head: StreamHead): void {

@@ -5,6 +5,8 @@
 import { crc32c } from "@node-rs/crc32";
 import { GodwitError } from "../../base/index.ts";
 import {
+  ackBodyBytes,
+  type Acknowledgement,
   bodyBytesMax,
   type FrameHeader,
   FrameType,
@@ -16,6 +18,18 @@ import {
   protocolVersion,
   protocolVersionOldest,
 } from "./format.ts";
+
+/** Of the body `bytes[from, to)`. What it says has to be compared with what was sent. */
+export function decodeAckBody(bytes: Buffer, from: number, to: number): Acknowledgement {
+  if (to - from !== ackBodyBytes) {
+    throw new GodwitError("FRAME_INVALID", `an acknowledgement of ${to - from} bytes`);
+  }
+  return { takenBytes: readUInt64(bytes, from), idleMs: readUInt64(bytes, from + 8) / 1000 };
+}
+
+function readUInt64(bytes: Buffer, at: number): number {
+  return bytes.readUInt32BE(at) * 2 ** 32 + bytes.readUInt32BE(at + 4);
+}
 
 export interface FrameSink {
   /** Once, first: the version both sides speak. */

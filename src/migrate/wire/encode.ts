@@ -1,6 +1,8 @@
 /** Pure: messages to bytes. Bodies are not copied: a frame is its header followed by the given pieces. */
 import { crc32c } from "@node-rs/crc32";
 import {
+  ackBodyBytes,
+  type Acknowledgement,
   type FrameHeader,
   FrameType,
   frameHeaderBytes,
@@ -55,9 +57,14 @@ export function encodeControlBody(message: object): Buffer {
   return Buffer.from(JSON.stringify(message), "utf8");
 }
 
-export function encodeAckBody(bytes: number): Buffer {
-  const out = Buffer.allocUnsafe(8);
-  out.writeUInt32BE(Math.floor(bytes / 2 ** 32), 0);
-  out.writeUInt32BE(bytes % 2 ** 32, 4);
+export function encodeAckBody({ takenBytes, idleMs }: Acknowledgement): Buffer {
+  const out = Buffer.allocUnsafe(ackBodyBytes);
+  writeUInt64(out, takenBytes, 0);
+  writeUInt64(out, Math.round(idleMs * 1000), 8);
   return out;
+}
+
+function writeUInt64(out: Buffer, value: number, at: number): void {
+  out.writeUInt32BE(Math.floor(value / 2 ** 32), at);
+  out.writeUInt32BE(value % 2 ** 32, at + 4);
 }

@@ -51,6 +51,16 @@ export const frameTypeNames: Readonly<Record<number, string>> = {
   8: "alive",
 };
 
+/** What the destination says of the stream, since the beginning. */
+export interface Acknowledgement {
+  /** Body bytes of stream frames that QEMU has taken. */
+  readonly takenBytes: number;
+  /** Time in which it had nothing to do, as nothing had come. */
+  readonly idleMs: number;
+}
+
+export const ackBodyBytes = 16;
+
 /** Largest body of each type; a frame that claims more is refused before a byte of it is read. */
 export const bodyBytesMax: Readonly<Record<number, number>> = {
   1: 512 << 10,
@@ -59,7 +69,7 @@ export const bodyBytesMax: Readonly<Record<number, number>> = {
   4: 8 << 10,
   5: 0,
   6: 512 << 10,
-  7: 8,
+  7: ackBodyBytes,
   8: 0,
 };
 

@@ -1,4 +1,4 @@
-export { FrameDecoder, type FrameSink } from "./decode.ts";
+export { decodeAckBody, FrameDecoder, type FrameSink } from "./decode.ts";
 export {
   encodeAckBody,
   encodeControlBody,
@@ -7,6 +7,7 @@ export {
   plainHeader,
 } from "./encode.ts";
 export {
+  type Acknowledgement,
   batchBytesTarget,
   bodyBytesMax,
   type FrameHeader,
