@@ -60,6 +60,8 @@ export class Link {
   #patience = 1;
   #familiarMs = 0;
   #isSettled = false;
+  /** At the latest look the destination had taken all there was. */
+  #isDrained = true;
 
   /** What it is assumed to carry. */
   get bytesPerMs(): number {
@@ -83,6 +85,10 @@ export class Link {
   /** `pilesUp`: more is sent than arrives. Answers true when it carries much less than was assumed. */
   seen(seen: Seen, elapsedMs: number, pilesUp: boolean): boolean {
     const { bytesPerMs, waitingShare, idleShare } = seen;
+    // What the destination left lying arrives with what the link carries: that is no sign of a faster link.
+    const wasDrained = this.#isDrained;
+    this.#isDrained = seen.destinationIdleShare >= destinationIdleShareMin;
+    if (!wasDrained && bytesPerMs > this.bytesPerMs) return false;
     if (isFull(seen)) return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
     if (isBusy && (this.wasFull || !pilesUp)) this.#roomMs += elapsedMs;
