@@ -19,7 +19,8 @@
 import { assert } from "../../base/index.ts";
 import { type Outcome, Pairs, Recent, type Step } from "./estimate.ts";
 import { type Carrying, stepFrom, verdict } from "./model.ts";
-import { inFlightMs, Race } from "./race.ts";
+import { Race } from "./race.ts";
+import { Start } from "./start.ts";
 import { isFull, type Seen, Surroundings } from "./surroundings.ts";
 
 /** Trials take so much of all time, and so much of the time in which the thread has nothing to do otherwise. */
@@ -42,14 +43,11 @@ const warmUpBatches = 2;
 /** After a race was won only a link that carries little is a reason to compress, for so long; longer after each. */
 const rawMsFirst = 1000;
 const rawMsGrowth = 4;
+/** Full for so long, its limit is believed. */
+const familiarMsMin = 100;
 
-/**
- * To begin with no more than this is in flight, or what arrives in 10 ms, and twice as much after each look, until what arrives no
- * longer grows with it by so much: then the link is known. The same idea as the slow start of TCP, and the start of BBR.
- */
-const startBytesFirst = 256 << 10;
-const startBytesMax = 4 << 20;
-const startGrowth = 1.5;
+/** The beginning is over when the link is known, or after so long. */
+const startMsMax = 250;
 
 /** What to do with a batch. */
 export interface Turn {
@@ -72,11 +70,8 @@ export class Chooser {
   #current = 0;
   /** The method to go on with if the link turns out to be slow. */
   readonly #slowMethod: number;
-  /** How much may be in flight to begin with; undefined: the beginning is over. */
-  #startBytes: number | undefined = startBytesFirst;
-  #startBytesPerMs = 0;
-  /** Had arrived at the latest look. */
-  #startWorth = 0;
+  /** Undefined: the beginning is over. */
+  #start: Start | undefined = new Start();
   #batchCount = 0;
   #linkAtMs: number;
   #trialDueMs: number;
@@ -142,7 +137,8 @@ export class Chooser {
   #isRawFor(nowMs: number): boolean {
     if (this.#current > 0 || nowMs >= this.#rawUntilMs) return false;
     const { link } = this.#surroundings;
-    if (link.wasFull && this.#race.isRegretted(link.bytesPerMs)) this.#rawUntilMs = nowMs;
+    const isKnown = link.familiarMs >= familiarMsMin;
+    if (isKnown && this.#race.isRegretted(link.bytesPerMs)) this.#rawUntilMs = nowMs;
     return nowMs < this.#rawUntilMs;
   }
 
@@ -153,10 +149,9 @@ export class Chooser {
 
   /** Bounds what is in flight, at the beginning and for the time of a race. */
   inFlightBytesMax(nowMs: number): number | undefined {
-    if (this.#startBytes === undefined) return this.#race.inFlightBytesMax(nowMs);
-    const ms = Math.max(1, nowMs - this.#linkAtMs);
-    const worth = this.#race.arrivedWorth - this.#startWorth;
-    return Math.max(this.#startBytes, (worth / ms) * inFlightMs);
+    if (this.#start === undefined) return this.#race.inFlightBytesMax(nowMs);
+    const arrivedWorth = this.#race.arrivedWorth - this.#start.worth;
+    return this.#start.inFlightBytesMax(arrivedWorth / Math.max(1, nowMs - this.#linkAtMs));
   }
 
   /** So many of all batches have arrived. */
@@ -195,14 +190,14 @@ export class Chooser {
   /** From here on every millisecond counts: nothing is tried any more, neither a method nor the link. */
   settle(): void {
     this.#isSettled = true;
-    this.#startBytes = undefined;
+    this.#start = undefined;
     this.#race.stop();
     this.#surroundings.link.settle();
   }
 
   /** What became of a batch. Others may have had their turn since. */
   encoded({ method, isTrial, isRaced }: Turn, rawBytes: number, done: Outcome, nowMs: number): void {
-    if (isRaced || this.#startBytes !== undefined) return;
+    if (isRaced || this.#start !== undefined) return;
     this.#surroundings.encoded(rawBytes, done.bodyBytes, done.ms);
     this.#batchCount++;
     if (this.#batchCount <= warmUpBatches) return;
@@ -259,16 +254,14 @@ export class Chooser {
 
   /** At the beginning, when nothing is known of the link. */
   #isStarting(seen: Seen, nowMs: number): boolean {
-    if (this.#startBytes === undefined) return false;
-    const grows = seen.bytesPerMs >= this.#startBytesPerMs * startGrowth;
-    this.#startBytesPerMs = seen.bytesPerMs;
-    this.#startWorth = this.#race.arrivedWorth;
-    const isKnown = isFull(seen) && !grows;
-    this.#startBytes *= 2;
-    if (!isKnown && this.#startBytes <= startBytesMax) return true;
-    this.#startBytes = undefined;
-    if (isKnown && this.#race.isRegretted(seen.bytesPerMs)) this.#current = this.#slowMethod;
-    else this.#rawUntilMs = nowMs + this.#rawMs;
+    const start = this.#start;
+    if (start === undefined) return false;
+    const isSlow = start.isSlow(seen);
+    start.worth = this.#race.arrivedWorth;
+    if (!isSlow && nowMs - this.#startMs < startMsMax) return true;
+    this.#start = undefined;
+    if (isSlow) this.#current = this.#slowMethod;
+    else this.#rawUntilMs = this.#startMs + this.#rawMs;
     return false;
   }
 

@@ -15,7 +15,7 @@ const ownMsMin = 50;
 /** What is longer ago counts for less than a third. */
 const ownRememberedMs = 150;
 /** What methods are taken to carry until one was measured: about as much as a link of 1 Gbit/s. */
-export const ownBytesPerMsFirst = 110_000;
+export const ownBytesPerMsFirst = 120_000;
 
 /** More on their way: the link has enough to do. */
 const aheadBatchesMax = 10;
@@ -29,8 +29,8 @@ const inFlightBytesMin = 512 << 10;
 /** In flight at most what arrives in this time, for those who want to see how fast that is. */
 export const inFlightMs = 10;
 
-/** Worth a change: runs are short, and what is saved on the link is worth something. */
-const winShare = 1.15;
+/** Worth a change: runs are short, and what is saved on the link is worth a little. */
+const winShare = 1.06;
 /** Of a link whose limit is known, to be worth a trial. */
 const linkShareMin = 1.25;
 const patienceMsFirst = 150;

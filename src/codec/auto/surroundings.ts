@@ -8,7 +8,7 @@
 
 /** From here on the link counts as full, if the destination has nothing to do meanwhile: else it is that which is full. */
 const waitingShareMin = 0.05;
-const destinationIdleShareMin = 0.1;
+const destinationIdleShareMin = 0.25;
 /** What a link is taken for until it was full for the first time, and how soon the double is hoped of it. */
 const firstBytesPerMs = 125_000;
 const firstHopeDoublesMs = 20;
@@ -70,6 +70,11 @@ export class Link {
     }
     const doublesMs = (hopeDoublesMs + this.#familiarMs) * this.#patience;
     return this.#fullBytesPerMs * 2 ** (this.#roomMs / doublesMs);
+  }
+
+  /** For how long it was seen to be full, and not faster since; at most half a second. */
+  get familiarMs(): number {
+    return this.#familiarMs;
   }
 
   get wasFull(): boolean {

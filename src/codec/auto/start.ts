@@ -1,0 +1,44 @@
+/**
+ * The beginning, when nothing is known of the link: records go as they are, which is the best there is on a fast one, and no more
+ * of them are in flight than a slow one gets rid of soon. The same idea as the slow start of TCP, and the start of BBR. Pure.
+ *
+ * Of the link itself nothing is seen but what arrives, and everything is cold: code, memory, caches. So it counts as slow only
+ * when it is the link that both sides wait for, twice in a row, and when what arrives does not grow with what is in flight.
+ */
+import { inFlightMs, ownBytesPerMsFirst } from "./race.ts";
+import type { Seen } from "./surroundings.ts";
+
+const bytesFirst = 256 << 10;
+/** A link that carries so much may carry anything: more may be in flight. */
+const freeBytesPerMs = 60_000;
+const freeInFlightMs = 20;
+const waitingShareMin = 0.3;
+const destinationIdleShareMin = 0.3;
+const growthMin = 1.25;
+/** What carries more is not slow: about 1 Gbit/s. */
+const slowBytesPerMsMax = ownBytesPerMsFirst * 1.05;
+
+export class Start {
+  #bytesMax = bytesFirst;
+  /** Arrived per ms at the latest look, if the link was what all waited for. */
+  #fullBytesPerMs: number | undefined;
+  /** Had arrived then. */
+  worth = 0;
+
+  /** `bytesPerMs`: what arrived since the latest look. */
+  inFlightBytesMax(bytesPerMs: number): number {
+    const bytes = bytesPerMs * (bytesPerMs >= freeBytesPerMs ? freeInFlightMs : inFlightMs);
+    return Math.max(this.#bytesMax, bytes);
+  }
+
+  /** Looks at the link. Answers true when it is slow for sure. */
+  isSlow({ bytesPerMs, waitingShare, destinationIdleShare }: Seen): boolean {
+    const before = this.#fullBytesPerMs;
+    const isFull =
+      waitingShare >= waitingShareMin && destinationIdleShare >= destinationIdleShareMin;
+    this.#fullBytesPerMs = isFull ? bytesPerMs : undefined;
+    this.#bytesMax = Math.max(this.#bytesMax * 2, this.inFlightBytesMax(bytesPerMs));
+    if (!isFull || before === undefined) return false;
+    return bytesPerMs < Math.min(before * growthMin, slowBytesPerMsMax);
+  }
+}
