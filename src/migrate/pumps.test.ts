@@ -147,7 +147,8 @@ async function migrate(encoder: BatchEncoder, stream: Buffer, qemuMs = 0): Promi
     loaded: () => {},
     acknowledge: (ack) => {
       there.sendAck(ack);
-      if (tailFrames.count > 0 && ack.takenBytes === pump.sender.sentBytes) ended.resolve(undefined);
+      if (tailFrames.count > 0 && ack.takenBytes === pump.sender.sentBytes)
+        ended.resolve(undefined);
     },
     failed: (error) => ended.resolve(error),
   });
@@ -207,7 +208,11 @@ for (const codec of codecChoices) {
     assert.equal(compressedAwayBytes, encodedRawBytes - encodedBodyBytes);
     // "auto" need not compress where nothing is short.
     if (codec === "none") assert.equal(compressedAwayBytes, 0);
-    else assert.ok(compressedAwayBytes > 0 || codec === "zero" || codec === "auto", `${compressedAwayBytes}`);
+    else
+      assert.ok(
+        compressedAwayBytes > 0 || codec === "zero" || codec === "auto",
+        `${compressedAwayBytes}`,
+      );
   });
 }
 

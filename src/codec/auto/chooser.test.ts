@@ -252,7 +252,16 @@ test("once settled nothing is tried, but a link that fails is still answered", (
       };
       chooser.encoded(turn, batchBytes, outcome(turn.method), nowMs);
       chooser.tried(turn, batchBytes, turn.trials.map(outcome), nowMs);
-      chooser.link({ bytesPerMs: link, waitingShare: 0.9, idleShare: 0.9, besideShare: 0, destinationIdleShare: 1 }, nowMs);
+      chooser.link(
+        {
+          bytesPerMs: link,
+          waitingShare: 0.9,
+          idleShare: 0.9,
+          besideShare: 0,
+          destinationIdleShare: 1,
+        },
+        nowMs,
+      );
     }
     return trialCount;
   };

@@ -19,7 +19,7 @@
 import { assert } from "../../base/index.ts";
 import { type Outcome, Pairs, Recent, type Step } from "./estimate.ts";
 import { type Carrying, stepFrom, verdict } from "./model.ts";
-import { Race } from "./race.ts";
+import { Race, Stay } from "./race.ts";
 import { Start } from "./start.ts";
 import { isFull, type Seen, Surroundings } from "./surroundings.ts";
 
@@ -40,14 +40,6 @@ const patienceMsMax = 100;
 const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
 const warmUpBatches = 2;
-/** After a race was won only a link that carries little is a reason to compress, for so long; longer after each. */
-const rawMsFirst = 1000;
-const rawMsGrowth = 4;
-/** Full for so long, its limit is believed. */
-const familiarMsMin = 100;
-
-/** The beginning is over when the link is known, or after so long. */
-const startMsMax = 250;
 
 /** What to do with a batch. */
 export interface Turn {
@@ -88,8 +80,7 @@ export class Chooser {
   #isLinkClear = false;
   /** A race was on since the latest look. */
   #isRaceSeen = false;
-  #rawUntilMs = 0;
-  #rawMs = rawMsFirst;
+  readonly #stay = new Stay();
 
   /** `methodCount`: of the ladder; 0 sends records as they are. `slowMethod`: to begin with on a slow link. */
   constructor(methodCount: number, slowMethod: number, nowMs: number) {
@@ -135,11 +126,8 @@ export class Chooser {
 
   /** Memory goes as it is, as that was seen to be faster. */
   #isRawFor(nowMs: number): boolean {
-    if (this.#current > 0 || nowMs >= this.#rawUntilMs) return false;
     const { link } = this.#surroundings;
-    const isKnown = link.familiarMs >= familiarMsMin;
-    if (isKnown && this.#race.isRegretted(link.bytesPerMs)) this.#rawUntilMs = nowMs;
-    return nowMs < this.#rawUntilMs;
+    return this.#current === 0 && this.#stay.isOn(nowMs, link, this.#race.beatenBytesPerMs);
   }
 
   /** A batch is about to be encoded, in the order in which they go out. `worth`: its bytes, and what else is to be done for it. */
@@ -162,8 +150,7 @@ export class Chooser {
     this.#recent = new Recent();
     this.#pairs[0]?.clear();
     this.#race.restart();
-    this.#rawUntilMs = nowMs + this.#rawMs;
-    this.#rawMs *= rawMsGrowth;
+    this.#stay.begin(nowMs, true);
   }
 
   /** Two methods at a time, as this thread does nothing else meanwhile: what is not known yet, then by turns. */
@@ -196,7 +183,12 @@ export class Chooser {
   }
 
   /** What became of a batch. Others may have had their turn since. */
-  encoded({ method, isTrial, isRaced }: Turn, rawBytes: number, done: Outcome, nowMs: number): void {
+  encoded(
+    { method, isTrial, isRaced }: Turn,
+    rawBytes: number,
+    done: Outcome,
+    nowMs: number,
+  ): void {
     if (isRaced || this.#start !== undefined) return;
     this.#surroundings.encoded(rawBytes, done.bodyBytes, done.ms);
     this.#batchCount++;
@@ -258,10 +250,10 @@ export class Chooser {
     if (start === undefined) return false;
     const isSlow = start.isSlow(seen);
     start.worth = this.#race.arrivedWorth;
-    if (!isSlow && nowMs - this.#startMs < startMsMax) return true;
+    if (!isSlow && !start.isOver(nowMs)) return true;
     this.#start = undefined;
     if (isSlow) this.#current = this.#slowMethod;
-    else this.#rawUntilMs = this.#startMs + this.#rawMs;
+    else this.#stay.begin(this.#startMs, false);
     return false;
   }
 

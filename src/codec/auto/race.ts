@@ -33,6 +33,10 @@ export const inFlightMs = 10;
 const winShare = 1.06;
 /** Of a link whose limit is known, to be worth a trial. */
 const linkShareMin = 1.25;
+const stayMsFirst = 1000;
+const stayMsGrowth = 4;
+/** Full for so long, a link's limit is believed. */
+const familiarMsMin = 100;
 const patienceMsFirst = 150;
 const patienceMsMax = 5000;
 const patienceGrowth = 4;
@@ -67,7 +71,8 @@ export class Race {
   #run: Run | undefined;
   #dueMs = 0;
   #patienceMs = patienceMsFirst;
-  #wonAgainstBytesPerMs = ownBytesPerMsFirst;
+  /** What the method carried that was beaten last. */
+  beatenBytesPerMs = ownBytesPerMsFirst;
 
   get isOn(): boolean {
     return this.#run !== undefined;
@@ -78,11 +83,6 @@ export class Race {
     const run = this.#run;
     if (run === undefined) return undefined;
     return Math.max(inFlightBytesMin, rateOf(run, nowMs) * inFlightMs);
-  }
-
-  /** Whether a link that carries so much is a reason to go back to the method that was beaten. */
-  isRegretted(linkBytesPerMs: number): boolean {
-    return linkBytesPerMs < this.#wonAgainstBytesPerMs * winShare;
   }
 
   /** Nothing is known of the method in use: it is another one now. */
@@ -179,7 +179,7 @@ export class Race {
       return false;
     }
     this.#run = undefined;
-    this.#wonAgainstBytesPerMs = own;
+    this.beatenBytesPerMs = own;
     this.#patienceMs = patienceMsFirst;
     this.#dueMs = nowMs + patienceMsFirst;
     return true;
@@ -189,6 +189,28 @@ export class Race {
     this.#run = undefined;
     this.#dueMs = nowMs + this.#patienceMs;
     this.#patienceMs = Math.min(patienceMsMax, this.#patienceMs * patienceGrowth);
+  }
+}
+
+/** With records as they are, once that was found to be the fastest: no more calculating for a time, which grows with each race won. */
+export class Stay {
+  #untilMs = 0;
+  #ms = stayMsFirst;
+
+  begin(nowMs: number, wasRace: boolean): void {
+    this.#untilMs = nowMs + this.#ms;
+    if (wasRace) this.#ms *= stayMsGrowth;
+  }
+
+  /** Ends when the link turns out to carry less than the method that was beaten. */
+  isOn(
+    nowMs: number,
+    link: { readonly bytesPerMs: number; readonly familiarMs: number },
+    beatenBytesPerMs: number,
+  ): boolean {
+    const isSlow = link.bytesPerMs < beatenBytesPerMs * winShare;
+    if (isSlow && link.familiarMs >= familiarMsMin) this.#untilMs = nowMs;
+    return nowMs < this.#untilMs;
   }
 }
 

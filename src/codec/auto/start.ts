@@ -18,7 +18,11 @@ const growthMin = 1.25;
 /** What carries more is not slow: about 1 Gbit/s. */
 const slowBytesPerMsMax = ownBytesPerMsFirst * 1.05;
 
+/** The beginning is over when the link is known to be slow, or after so long. */
+const startMsMax = 250;
+
 export class Start {
+  #firstMs: number | undefined;
   #bytesMax = bytesFirst;
   /** Arrived per ms at the latest look, if the link was what all waited for. */
   #fullBytesPerMs: number | undefined;
@@ -29,6 +33,12 @@ export class Start {
   inFlightBytesMax(bytesPerMs: number): number {
     const bytes = bytesPerMs * (bytesPerMs >= freeBytesPerMs ? freeInFlightMs : inFlightMs);
     return Math.max(this.#bytesMax, bytes);
+  }
+
+  /** After the first look it takes some time. */
+  isOver(nowMs: number): boolean {
+    this.#firstMs ??= nowMs;
+    return nowMs - this.#firstMs >= startMsMax;
   }
 
   /** Looks at the link. Answers true when it is slow for sure. */

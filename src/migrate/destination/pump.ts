@@ -25,7 +25,13 @@ import {
   StreamReader,
   zeroRecordBytes,
 } from "../../qemu/stream/index.ts";
-import { type Acknowledgement, bodyBytesMax, type FrameHeader, FrameType, frameTypeNames } from "../wire/index.ts";
+import {
+  type Acknowledgement,
+  bodyBytesMax,
+  type FrameHeader,
+  FrameType,
+  frameTypeNames,
+} from "../wire/index.ts";
 
 export interface DestinationPumpEvents {
   /** QEMU says on its return path that it has loaded everything. */

@@ -83,7 +83,10 @@ export class BatchSender {
   }
 
   get isWindowFull(): boolean {
-    return this.#window.isFull || this.#flyingBytes > (this.encoder.inFlightBytesMax ?? Number.POSITIVE_INFINITY);
+    return (
+      this.#window.isFull ||
+      this.#flyingBytes > (this.encoder.inFlightBytesMax ?? Number.POSITIVE_INFINITY)
+    );
   }
 
   get hasRoom(): boolean {

@@ -9,7 +9,12 @@ test("time begins with the first acknowledgement, and looks come 5, 10, 20, 40, 
     const state = meter.acknowledged((nowMs - 400) * 1000, 0, nowMs);
     if (state === undefined) continue;
     told.push(nowMs - 500);
-    assert.deepEqual(state, { bytesPerMs: 1000, waitingShare: 0, besideShare: 0, destinationIdleShare: 0 });
+    assert.deepEqual(state, {
+      bytesPerMs: 1000,
+      waitingShare: 0,
+      besideShare: 0,
+      destinationIdleShare: 0,
+    });
   }
   assert.deepEqual(told, [5, 15, 35, 75, 125, 175, 225, 275, 325, 375, 425, 475]);
 });

@@ -27,7 +27,12 @@ import {
 } from "../../qemu/stream/index.ts";
 import type { FrameChannel } from "../channel.ts";
 import type { SkipMap } from "../skip-map.ts";
-import { type Acknowledgement, batchBytesTarget, type FrameHeader, FrameType } from "../wire/index.ts";
+import {
+  type Acknowledgement,
+  batchBytesTarget,
+  type FrameHeader,
+  FrameType,
+} from "../wire/index.ts";
 import { batchHeader, BatchSender } from "./batch-sender.ts";
 import { OwedPages, type PageSource } from "./owed-pages.ts";
 
