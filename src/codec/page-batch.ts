@@ -42,6 +42,8 @@ export interface Encoded {
   readonly id: number;
   /** Stays unchanged until the frame is sent. */
   readonly body: readonly Uint8Array[];
+  /** To be called once, when the body is needed no more: it is used again then. */
+  readonly done?: (() => void) | undefined;
 }
 
 /** One way to write a batch. An encoder may keep state from batch to batch; its decoder then keeps the same. */

@@ -19,7 +19,7 @@ import {
 } from "./body.ts";
 import { noSharedPages, type SharedPages } from "./shared-pages.ts";
 import { Workspace } from "./workspace.ts";
-import { type ZstdDecompressContext, zstdDecompressContext } from "./zstd-context.ts";
+import { type ZstdDecompressContext, zstdDecompressContext } from "../zstd-context.ts";
 
 export interface StreamsDecoderOptions {
   /** Bound of the history's pages, whatever an encoder claims. Default 1 GiB. */

@@ -197,9 +197,9 @@ export class StreamsEncoder implements BatchEncoder {
     const payload = keeps && fits ? this.#packer.packBeside(streams) : undefined;
     if (payload === undefined) return { body: this.#pack(batch, streams), id: this.id };
     const header = this.#takeHeader(batch);
-    const complete = ({ pack, pieces, bytes }: Payload): Encoded => {
+    const complete = ({ pack, pieces, bytes, done }: Payload): Encoded => {
       writePack(new DataView(header.buffer, header.byteOffset), 0, pack, bytes);
-      return { id: codecIds.streams, body: [header, ...pieces] };
+      return { id: codecIds.streams, body: [header, ...pieces], done };
     };
     return payload instanceof Promise ? payload.then(complete) : complete(payload);
   }

@@ -1,17 +1,15 @@
 /** How the streams of a batch become one payload: compressed as a frame where that gains something, as they are otherwise. */
+import { BufferPool } from "../buffer-pool.ts";
 import { lz4Compress, lz4CompressBeside } from "../lz4.ts";
 import { Pack } from "./body.ts";
-import { zstdCompressBeside } from "./zstd-beside.ts";
-import { zstdCompressContext } from "./zstd-context.ts";
+import { type PooledFrame, zstdCompressBeside } from "./zstd-beside.ts";
+import { zstdCompressContext } from "../zstd-context.ts";
 
 /** What streams shrink to at least, to be worth decoding. */
 const shareMax = 0.95;
 const streamsBytesMin = 64;
 /** Smaller streams are compressed here sooner than they are handed to another thread. */
 export const besideBytesMin = 16 << 10;
-/** Buffers for what other threads compress, used again: fresh ones would pile up until garbage is collected. */
-const spareCountMax = 16;
-
 const sampleCount = 8;
 const sampleBytes = 1 << 10;
 /** So many batches in a row are judged by their sample only. */
@@ -28,13 +26,15 @@ export interface Payload {
   readonly pack: Pack;
   readonly pieces: readonly Uint8Array[];
   readonly bytes: number;
+  /** To be called once, when the pieces are needed no more. */
+  readonly done?: () => void;
 }
 
 export class Packer {
   #pack: Pack;
   #level: number;
   readonly #sample = Buffer.allocUnsafeSlow(sampleCount * sampleBytes);
-  readonly #spares: Buffer[] = [];
+  readonly #pool = new BufferPool();
   /** Batches since the last one that was tried as a whole and did not shrink; undefined when it did. */
   #samplesInRow: number | undefined;
 
@@ -66,26 +66,30 @@ export class Packer {
   packBeside(streams: Streams): Payload | Promise<Payload> | undefined {
     const { length } = streams.bytes;
     if (this.#pack === Pack.none || length < besideBytesMin) return undefined;
-    if (!this.#isWorthTrying(streams)) return asItIs(Buffer.from(streams.bytes));
-    let buffer = this.#spares.pop();
-    if (buffer === undefined || buffer.length < length) {
-      // Of a power of two, to be of use for the next batch too.
-      buffer = Buffer.allocUnsafeSlow(2 ** Math.ceil(Math.log2(length)));
-    }
+    const isWorthTrying = this.#isWorthTrying(streams);
+    const buffer = this.#pool.take(length);
     const bytes = buffer.subarray(0, length);
     bytes.set(streams.bytes);
-    return this.#packCopied({ ...streams, bytes }, buffer);
+    const done = (): void => this.#pool.give(buffer);
+    return isWorthTrying
+      ? this.#packCopied({ ...streams, bytes }, done)
+      : { ...asItIs(bytes), done };
   }
 
-  async #packCopied(streams: Streams, buffer: Buffer): Promise<Payload> {
+  /** `done` is called when the streams are needed no more. */
+  async #packCopied(streams: Streams, done: () => void): Promise<Payload> {
     const pack = this.#pack;
-    const frame =
+    const frame: PooledFrame =
       pack === Pack.lz4
-        ? await lz4CompressBeside(streams.bytes)
-        : await zstdCompressBeside(streams.bytes, this.#level);
-    if (!this.#shrank(streams, frame.length)) return asItIs(streams.bytes);
-    if (this.#spares.length < spareCountMax) this.#spares.push(buffer);
-    return { pack, pieces: [frame], bytes: frame.length };
+        ? { bytes: await lz4CompressBeside(streams.bytes), done: () => {} }
+        : await zstdCompressBeside(streams.bytes, this.#level, this.#pool);
+    const { length } = frame.bytes;
+    if (!this.#shrank(streams, length)) {
+      frame.done();
+      return { ...asItIs(streams.bytes), done };
+    }
+    done();
+    return { pack, pieces: [frame.bytes], bytes: length, done: frame.done };
   }
 
   /** The answer may change with the next call. */

@@ -1,12 +1,23 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "../../base/index.ts";
+import { BufferPool } from "../buffer-pool.ts";
 import { batchBytesMax } from "../page-batch.ts";
-import { zstdCompressBeside } from "./zstd-beside.ts";
-import { zstdContextKinds } from "./zstd-context.ts";
+import { zstdCompressBeside as compressBeside } from "./zstd-beside.ts";
+import { zstdContextKinds } from "../zstd-context.ts";
 
 const level = 1;
 const here = zstdContextKinds.documented.compress(level);
+
+const pool = new BufferPool();
+
+/** The frame's buffer is used again at once. */
+async function zstdCompressBeside(bytes: Uint8Array, ofLevel: number): Promise<Buffer> {
+  const frame = await compressBeside(bytes, ofLevel, pool);
+  const copy = Buffer.from(frame.bytes);
+  frame.done();
+  return copy;
+}
 
 function noise(prng: Prng, bytes: number): Buffer {
   const made = Buffer.alloc(bytes);

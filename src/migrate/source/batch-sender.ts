@@ -31,6 +31,7 @@ export interface SenderOptions {
 }
 
 const roomPollMs = 2;
+const nothing = (): void => {};
 /** Batches that may wait for other threads: enough for these to be busy, and less than is in flight on any link. */
 const besideCountMax = 6;
 const besideCountLow = 3;
@@ -176,11 +177,11 @@ export class BatchSender {
         this.#wasBeside(startMs + elapsedMs);
         return done;
       });
-      this.#outbox.addLater(timed, (done) => this.#sendEncoded(header, done, () => {}));
+      this.#outbox.addLater(timed, (one) => this.#sendEncoded(header, one, one.done ?? nothing));
       return;
     }
     const isCopy = !encoded.body.some(({ buffer }) => buffer === pieces[0]?.buffer);
-    const done = isCopy ? () => {} : sent;
+    const done = isCopy ? (encoded.done ?? nothing) : sent;
     this.#outbox.add(() => this.#sendEncoded(header, encoded, done), done);
     // What was encoded elsewhere does not keep the slab: the link, not the room for records, is what bounds.
     if (isCopy) sent();
@@ -200,7 +201,7 @@ export class BatchSender {
     this.#besideUntilMs = nowMs;
   }
 
-  #sendEncoded(header: FrameHeader, { id, body }: Encoded, sent: () => void): void {
+  #sendEncoded(header: FrameHeader, { id, body }: Omit<Encoded, "done">, sent: () => void): void {
     header.codec = id;
     header.rawBytes = header.bodyBytes;
     header.bodyBytes = body.reduce((sum, piece) => sum + piece.length, 0);

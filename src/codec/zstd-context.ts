@@ -8,8 +8,8 @@
  * documented calls do the same, slower. Both write the same bytes.
  */
 import zlib, { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
-import { assert } from "../../base/index.ts";
-import { batchBytesMax } from "../page-batch.ts";
+import { assert } from "../base/index.ts";
+import { batchBytesMax } from "./page-batch.ts";
 
 export interface ZstdCompressContext {
   /** Answers the frame, which stays as it is until the next call. */

@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
-import { Prng } from "../../base/index.ts";
-import { batchBytesMax } from "../page-batch.ts";
+import { Prng } from "../base/index.ts";
+import { batchBytesMax } from "./page-batch.ts";
 import { works, type ZstdContexts, zstdContextKinds } from "./zstd-context.ts";
 
 const kinds = Object.entries(zstdContextKinds);

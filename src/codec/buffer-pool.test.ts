@@ -1,0 +1,22 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BufferPool } from "./buffer-pool.ts";
+
+test("a buffer that was given back is taken again, by whoever wants about as much", () => {
+  const pool = new BufferPool();
+  const first = pool.take(40_000);
+  assert.equal(first.length, 65_536);
+  assert.notEqual(pool.take(40_000), first);
+  pool.give(first);
+  assert.notEqual(pool.take(30_000), first);
+  assert.equal(pool.take(65_536), first);
+  assert.equal(pool.take(1).length, 16_384);
+});
+
+test("no more than 8 MiB wait for somebody to take them", () => {
+  const pool = new BufferPool();
+  const all = Array.from({ length: 20 }, () => pool.take(1 << 20));
+  for (const buffer of all) pool.give(buffer);
+  const again = Array.from({ length: 20 }, () => pool.take(1 << 20));
+  assert.equal(again.filter((buffer) => all.includes(buffer)).length, 8);
+});
