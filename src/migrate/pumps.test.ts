@@ -30,7 +30,7 @@ import {
   zeroRecordBytes,
 } from "../qemu/stream/index.ts";
 import { type ChannelEvents, FrameChannel } from "./channel.ts";
-import { DestinationPump } from "./destination/pump.ts";
+import { DestinationPump, type TouchedMemory } from "./destination/pump.ts";
 import { SourcePump } from "./source/pump.ts";
 import { decodeAckBody, FrameType } from "./wire/index.ts";
 
@@ -119,10 +119,16 @@ interface Outcome {
   readonly stream: Buffer;
   readonly pump: SourcePump;
   readonly error: GodwitError | undefined;
+  readonly untouchedCount: number;
 }
 
 /** `qemuMs`: the destination's QEMU takes that long for each write. */
-async function migrate(encoder: BatchEncoder, stream: Buffer, qemuMs = 0): Promise<Outcome> {
+async function migrate(
+  encoder: BatchEncoder,
+  stream: Buffer,
+  qemuMs = 0,
+  touched?: TouchedMemory,
+): Promise<Outcome> {
   const directory = mkdtempSync(join(tmpdir(), "godwit-pumps-"));
   const paths = { qemu: join(directory, "qemu"), peer: join(directory, "peer") };
   const ended = Promise.withResolvers<GodwitError | undefined>();
@@ -153,7 +159,7 @@ async function migrate(encoder: BatchEncoder, stream: Buffer, qemuMs = 0): Promi
     failed: (error) => ended.resolve(error),
   });
   // The pump uses nothing of a socket that a stream has not.
-  destination.open(chunks as unknown as Socket);
+  destination.open(chunks as unknown as Socket, touched);
   const here = new FrameChannel(systemClock, slabs, {
     frame: (_, slab, from, to) => {
       pump.acknowledged(decodeAckBody(slab.bytes as Buffer, from, to), 1e5);
@@ -191,7 +197,7 @@ async function migrate(encoder: BatchEncoder, stream: Buffer, qemuMs = 0): Promi
   peers.close();
   qemus.close();
   rmSync(directory, { recursive: true });
-  return { stream: Buffer.concat(out), pump, error };
+  return { stream: Buffer.concat(out), pump, error, untouchedCount: destination.untouchedCount };
 }
 
 const { stream, memory } = guest();
@@ -221,6 +227,64 @@ test("a QEMU that is slow to load gets the same [hybrid, zstd]", async () => {
     const moved = await migrate(createEncoder(codec), stream, 1);
     assert.equal(moved.error, undefined);
     assert.ok(load(moved.stream).memory.equals(memory));
+  }
+});
+
+/** One section each, of pages `from` to `to` that are zero or full of `fill`. */
+function streamOf(parts: readonly { from: number; to: number; fill: number }[]): Buffer {
+  const pieces: Uint8Array[] = [
+    encodeHead({ machineType: "pc-q35-10.0", ramSectionId: 2, blocks: [block], returnPath: true }),
+  ];
+  for (const { from, to, fill } of parts) {
+    pieces.push(encodeSectionBegin(2, "part"));
+    for (let page = from; page < to; page++) {
+      const record = Buffer.alloc(fill === 0 ? zeroRecordBytes : pageRecordBytes, fill);
+      const view = new DataView(record.buffer, record.byteOffset, record.byteLength);
+      if (fill === 0) writeZeroRecord(view, 0, page);
+      else writePageWord(view, 0, page);
+      if (page > from) pieces.push(record);
+      else {
+        pieces.push(encodeNamedWord(view.getUint32(0), view.getUint32(4), block.name));
+        pieces.push(record.subarray(8));
+      }
+    }
+    pieces.push(encodeSectionEnd(2));
+  }
+  pieces.push(encodeSectionBegin(2, "end"), encodeSectionEnd(2), encodeEof());
+  return Buffer.concat(pieces);
+}
+
+test("a QEMU with fresh memory is not told of zero pages, but of those that had content [none, zstd, hybrid]", async () => {
+  const parts = [
+    { from: 0, to: 200, fill: 0 },
+    { from: 200, to: 260, fill: 7 },
+    { from: 260, to: pageCount, fill: 0 },
+    // Page 300 was there before the migration, by whatever chance; the others have become zero, or got content.
+    { from: 190, to: 240, fill: 0 },
+    { from: 280, to: 310, fill: 9 },
+    { from: 295, to: 320, fill: 0 },
+  ];
+  const expected = Buffer.alloc(block.lengthBytes);
+  for (const { from, to, fill } of parts) expected.fill(fill, from * 4096, to * 4096);
+  const wanted = streamOf(parts);
+  for (const codec of ["none", "zstd", "hybrid"] satisfies CodecChoice[]) {
+    const fresh: TouchedMemory = {
+      has: (name) => name === block.name,
+      look(name, page, count, onTouched) {
+        assert.deepEqual([name, page, count], [block.name, 0, pageCount]);
+        onTouched(300);
+        return true;
+      },
+    };
+    const moved = await migrate(createEncoder(codec), wanted, 0, fresh);
+    assert.equal(moved.error, undefined);
+    assert.ok(load(moved.stream).memory.equals(expected));
+    // 200 and 10 of them are told of twice; 300 is, and what had content.
+    assert.equal(moved.untouchedCount, 200 + (pageCount - 260 - 1) + 10 + 10);
+    const other: TouchedMemory = { ...fresh, has: () => false };
+    const all = await migrate(createEncoder(codec), wanted, 0, other);
+    assert.equal(all.untouchedCount, 0);
+    assert.ok(load(all.stream).memory.equals(expected));
   }
 });
 

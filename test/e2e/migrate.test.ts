@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { createPrivateCa, issueHostCertificates } from "../../src/io/index.ts";
 import type { LaunchedVm } from "../../src/qemu/launch/index.ts";
+import { UntouchedMemory } from "../../src/qemu/memory/index.ts";
 import { QmpClient } from "../../src/qemu/qmp/index.ts";
 import { goodTicks, Harness, runState } from "./harness.ts";
 import { assertArrived, assertClean, assertOutcome, busyWords, skip } from "./support.ts";
@@ -54,6 +55,23 @@ test("a VM that writes faster than the link carries is switched over when its ro
   const { outcome } = await assertArrived(harness, vm, run);
   assert.match(run.source.said.join("\n"), /rounds no longer shrink: the guest dirties \d+ MiB\/s/);
   assert.ok(outcome.report.rounds >= 3);
+});
+
+test("memory that is zero is not touched at the destination [idle, 512 MiB]", {
+  skip,
+}, async () => {
+  await using harness = await Harness.create();
+  const words = "godwit.run=idle godwit.tickms=100";
+  const vm = await harness.guest({ name: "sparse", memory: "512M", words });
+  const { there } = await assertArrived(harness, vm, await harness.migrate(vm));
+  await using qmp = await QmpClient.connect(there.migrationQmpPath);
+  using memory = await UntouchedMemory.open(qmp, there.pid);
+  assert.ok(memory !== undefined, "it can be judged");
+  const pageCount = (512 << 20) / 4096;
+  let touchedCount = 0;
+  const isKnown = memory.look("pc.ram", 0, pageCount, () => touchedCount++);
+  assert.ok(isKnown);
+  assert.ok(touchedCount < pageCount * 0.5, `${touchedCount} of ${pageCount} pages`);
 });
 
 test("a paused VM arrives paused, and runs when it is told to [verify]", { skip }, async () => {

@@ -25,6 +25,7 @@ import {
   StreamReader,
   zeroRecordBytes,
 } from "../../qemu/stream/index.ts";
+import { type Look, UntouchedPages } from "./untouched-pages.ts";
 import {
   type Acknowledgement,
   bodyBytesMax,
@@ -45,6 +46,12 @@ const rawBytesMax = bodyBytesMax[FrameType.pages] as number;
 
 /** QEMU sends one (SWITCHOVER_START). They are written without regard to back-pressure. */
 const commandCountMax = 16;
+
+/** Which pages QEMU's process has touched; part of `UntouchedMemory`. */
+export interface TouchedMemory {
+  has(block: string): boolean;
+  look(block: string, page: number, pageCount: number, onTouched: (page: number) => void): boolean;
+}
 
 type Phase = "head" | "pages" | "tail";
 
@@ -71,6 +78,11 @@ export class DestinationPump {
   readonly #threadIdleMs: () => number;
   #tailBytes = 0;
   #commandCount = 0;
+  #memory: TouchedMemory | undefined;
+  /** By blocks, as they are met; undefined: all of its pages are passed. */
+  readonly #untouched: (UntouchedPages | undefined)[] = [];
+  /** Of the batch at hand: what QEMU has to be told of it, as pairs of beginning and end. */
+  readonly #ranges: number[] = [];
 
   streamBytes = 0;
   pageCount = 0;
@@ -92,8 +104,14 @@ export class DestinationPump {
     return this.#head?.blocks ?? [];
   }
 
-  /** Takes the connection to the waiting QEMU. */
-  open(socket: Socket): void {
+  /** Zero pages that are not passed on, as QEMU has zeros there. */
+  get untouchedCount(): number {
+    return this.#untouched.reduce((sum, one) => sum + (one?.leftOutCount ?? 0), 0);
+  }
+
+  /** Takes the connection to the waiting QEMU. `memory`: what is known of its process's. */
+  open(socket: Socket, memory?: TouchedMemory): void {
+    this.#memory = memory;
     if (this.#stopped) {
       socket.destroy();
       return;
@@ -185,18 +203,48 @@ export class DestinationPump {
     const body = { bytes: slab.bytes, from, to, hold: () => this.#holdSlab(slab) };
     const records = this.#decoders.get(header.codec).decode(body, header.rawBytes);
     this.#checkRecords(header, records, block);
+    this.#select(records, block);
+    this.#passRecords(socket, records, block, to - from);
+    if (this.#decoders.isFull) this.#receiver.holdBack();
+  }
+
+  /** What of these records QEMU has to be told. */
+  #select({ bytes, from, to }: RecordRange, block: RamBlock): void {
+    const untouched = this.#untouchedOf(block);
+    if (untouched !== undefined) untouched.select(viewOf(bytes), from, to, this.#ranges);
+    else this.#ranges.splice(0, Number.POSITIVE_INFINITY, from, to);
+  }
+
+  #untouchedOf({ index, name, pageCount }: RamBlock): UntouchedPages | undefined {
+    const memory = this.#memory;
+    if (memory === undefined) return undefined;
+    if (!(index in this.#untouched)) {
+      const look: Look = (page, count, onTouched) => memory.look(name, page, count, onTouched);
+      this.#untouched[index] = memory.has(name) ? new UntouchedPages(pageCount, look) : undefined;
+    }
+    return this.#untouched[index];
+  }
+
+  #passRecords(socket: Socket, records: RecordRange, block: RamBlock, bodyBytes: number): void {
+    const ranges = this.#ranges;
+    if (ranges.length === 0) {
+      this.#taken(bodyBytes);
+      return;
+    }
     if (!this.#sectionIsOpen) {
-      this.#write(socket, encodeSectionBegin(head.ramSectionId, "part"));
+      this.#write(socket, encodeSectionBegin((this.#head as StreamHead).ramSectionId, "part"));
       this.#sectionIsOpen = true;
     }
-    let start = records.from;
     if (block.index !== this.#block) {
       this.#block = block.index;
-      this.#write(socket, namedWord(records, block.name));
-      start += 8;
+      const first = ranges[0] as number;
+      this.#write(socket, namedWord({ ...records, from: first }, block.name));
+      ranges[0] = first + 8;
     }
-    this.#pass(socket, { ...records, from: start }, to - from);
-    if (this.#decoders.isFull) this.#receiver.holdBack();
+    for (let i = 0; i < ranges.length; i += 2) {
+      const range = { ...records, from: ranges[i] as number, to: ranges[i + 1] as number };
+      this.#pass(socket, range, i + 2 < ranges.length ? 0 : bodyBytes);
+    }
   }
 
   #checkRecords(header: FrameHeader, records: RecordRange, block: RamBlock): void {

@@ -21,6 +21,7 @@ import {
   findAgentPort,
   findListener,
   GuestMemory,
+  UntouchedMemory,
 } from "../../qemu/memory/index.ts";
 import { QmpClient } from "../../qemu/qmp/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
@@ -79,6 +80,7 @@ export class DestinationSession {
   #vmPrepared: Promise<PreparedVm> | undefined;
   #vm: PreparedVm | undefined;
   #qemu: DestinationQemu | undefined;
+  #untouched: UntouchedMemory | undefined;
   #chunkBytes = 0;
   #loadedWallMs = 0;
   #continueMs = 0;
@@ -280,7 +282,10 @@ export class DestinationSession {
     const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
     this.#qemu = new DestinationQemu(qmp, this.#clock);
     void qmp.closed.then(() => this.#monitorClosed(vm));
-    this.#pump.open(await this.#qemu.open(this.#streamPath()));
+    const socket = await this.#qemu.open(this.#streamPath());
+    const pid = vm.pid ?? (await findListener(vm.qmpPath));
+    this.#untouched = pid === undefined ? undefined : await UntouchedMemory.open(qmp, pid);
+    this.#pump.open(socket, this.#untouched);
     this.#dispatch({ type: "vm-prepared" });
   }
 
@@ -401,6 +406,7 @@ export class DestinationSession {
     this.#driver.close();
     await this.#channel.finish(2_000);
     this.#pump.stop();
+    this.#untouched?.[Symbol.dispose]();
     await this.#qemu?.qmp[Symbol.asyncDispose]();
     if (this.#offer !== undefined) await rm(this.#streamPath(), { force: true });
   }
