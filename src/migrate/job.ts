@@ -14,9 +14,9 @@ import type { StallAction } from "./rounds.ts";
 
 /**
  * For `node`, before the worker's path. What a worker allocates lives for microseconds; with V8's usual room for young
- * objects (3 x 16 MiB) garbage would be half of its memory.
+ * objects (3 x 16 MiB) garbage would be half of its memory. `gc` is called once, while a worker waits.
  */
-export const workerArguments: readonly string[] = ["--max-semi-space-size=1"];
+export const workerArguments: readonly string[] = ["--max-semi-space-size=1", "--expose-gc"];
 
 export type AssistChoice = "auto" | "off" | "require";
 export type GcChoice = "auto" | "wait" | "provoke" | "none";

@@ -8,10 +8,15 @@ import { systemClock } from "../io/index.ts";
 import { DestinationSession } from "./destination/session.ts";
 import type { FromWorker, PreparedVm, ReceiveJob, SendJob, ToWorker } from "./job.ts";
 import { SourceSession } from "./source/session.ts";
+import { warmUp } from "./warm-up.ts";
 
 interface Session {
   cancel(): void;
 }
+
+/** Whoever starts one for a migration that is due tells it so by then. */
+const warmUpAfterMs = 100;
+const warming = new AbortController();
 
 let session: Session | undefined;
 let vmAnswer: PromiseWithResolvers<PreparedVm> | undefined;
@@ -71,6 +76,7 @@ async function begin(
   message: Extract<ToWorker, { type: "start" }>,
   handle: unknown,
 ): Promise<void> {
+  warming.abort();
   if (message.job.kind === "send") await send(message.job);
   else await receive(message.job, handle as Socket);
   // Lets the last message leave, then nothing keeps this process.
@@ -102,6 +108,13 @@ process.on("disconnect", () => {
   resolveAnswer?.reject(new GodwitError("PEER_LOST", "the daemon ended"));
   session?.cancel();
 });
+
+// A worker that nobody waits for.
+const stopWaiting = systemClock.after(
+  warmUpAfterMs,
+  () => void warmUp(systemClock, warming.signal),
+);
+warming.signal.addEventListener("abort", stopWaiting);
 
 // Signals of a terminal are for the daemon, which tells its workers what to do.
 process.on("SIGINT", () => {});
