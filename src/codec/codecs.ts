@@ -69,6 +69,9 @@ export function createEncoder(codec: CodecChoice, options: EncoderOptions = {}):
   }
 }
 
+/** 16 MiB: enough for what is the same all over memory. */
+const fewPages = 4096;
+
 /**
  * A ladder of packs on one encoder, so that all of them write one history. Levels of zstd between and above these gain less
  * than 2 % each. Without memory for a history: the same without one.
@@ -93,6 +96,7 @@ function createAuto(memoryBytes: number, options: EncoderOptions): BatchEncoder 
       streams.usePack(pack, level);
       return streams;
     },
+    keep: (isFew) => streams?.keepAtMost(isFew ? fewPages : Number.POSITIVE_INFINITY),
     bodyBytes: () => streams?.bytesWith(pack, level) ?? 0,
     besideBytes: () => streams?.besideBytes ?? 0,
   });

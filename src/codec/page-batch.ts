@@ -69,6 +69,8 @@ export interface BatchEncoder {
   arrived?(batchCount: number): void;
   /** More is not to be in flight just now, as the encoder wants to see how fast it arrives; default: as much as is useful. */
   readonly inFlightBytesMax?: number;
+  /** The first copy of all memory is over: from now on pages were sent before. */
+  endBulk?(): void;
   /** The VM is about to stop, every millisecond counts: an encoder that tries things now does no more. */
   settle?(): void;
   /** Pages of which the encoder remembered an earlier version, and those of which it did not. */

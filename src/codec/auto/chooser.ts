@@ -97,6 +97,11 @@ export class Chooser {
     return this.#current;
   }
 
+  /** What the link is assumed to carry. */
+  get linkBytesPerMs(): number {
+    return this.#surroundings.link.bytesPerMs;
+  }
+
   /** What to do with the next batch. */
   next(nowMs: number): Turn {
     const method = this.#current;

@@ -12,11 +12,19 @@ export interface Candidate {
   readonly name: string;
   /** The encoder, ready for a batch of this method. Called before each; methods may share one, and so its history. */
   use(): BatchEncoder;
+  /** Few pages are to be kept for later batches, or as many as there is room for. */
+  keep?(isFew: boolean): void;
   /** What the batch would come to that was encoded last, by this method or another but the first. Changes nothing. */
   bodyBytes(): number;
   /** Of that batch, what this method would leave to another thread to compress, in bytes; default 0. */
   besideBytes?(): number;
 }
+
+/**
+ * In a first copy over a faster link, 400 Mbit/s, few pages are kept: hardly one of them comes again, and what it takes to keep
+ * them, memory that both sides never touched above all, is a third of the time of a batch.
+ */
+const fewBytesPerMsMin = 50_000;
 
 /** Of a new measurement in what is expected of other threads. */
 const besideWeight = 0.3;
@@ -37,6 +45,7 @@ export class AutoEncoder implements BatchEncoder {
   readonly #besideMsPerByte: (number | undefined)[] = [];
   /** From the first batch on: what happened before says nothing. */
   #chooser: Chooser | undefined;
+  #isBulk = true;
   #linkAtMs = 0;
   #idleAtMs = 0;
 
@@ -77,6 +86,10 @@ export class AutoEncoder implements BatchEncoder {
 
   settle(): void {
     this.#chooser?.settle();
+  }
+
+  endBulk(): void {
+    this.#isBulk = false;
   }
 
   link({ bytesPerMs, waitingShare, besideShare = 0, destinationIdleShare = 1 }: LinkState): void {
@@ -148,7 +161,9 @@ export class AutoEncoder implements BatchEncoder {
 
   /** What it took to make an encoder is not the method's usual time: call this before looking at the clock. */
   #encoderOf({ method }: Turn): BatchEncoder {
-    const encoder = (this.#candidates[method] as Candidate).use();
+    const candidate = this.#candidates[method] as Candidate;
+    const encoder = candidate.use();
+    candidate.keep?.(this.#isBulk && (this.#chooser?.linkBytesPerMs ?? 0) >= fewBytesPerMsMin);
     this.#made.add(encoder);
     return encoder;
   }

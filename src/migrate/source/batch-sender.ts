@@ -135,6 +135,7 @@ export class BatchSender {
   /** The first copy of all memory ends. */
   endBulk(): void {
     this.#window.isBulk = false;
+    this.encoder.endBulk?.();
   }
 
   /** No bandwidth limit from here on. */
