@@ -10,7 +10,7 @@ import type { Clock } from "../io/index.ts";
 import { workerArguments, workerEnvironment } from "../migrate/index.ts";
 
 /** After one was taken: the migration has the processor first. */
-const pauseMs = 3_000;
+const pauseMs = 10_000;
 
 /** Starts a worker; what it prints goes to `logPath` (created, mode 0600). Its channel is open, its errors are its owner's. */
 export function spawnWorker(workerPath: string, logPath: string): ChildProcess {

@@ -29,10 +29,10 @@ import { SourcePump } from "./source/pump.ts";
 import { decodeAckBody, FrameType } from "./wire/index.ts";
 
 const pageBytes = 4096;
-const pageCount = 1024;
+const pageCount = 512;
 const block = { name: "warm", lengthBytes: pageCount * pageBytes };
 /** Rounds over the made-up memory, for each way to send it; the same few by turns. */
-const roundCount = 12;
+const roundCount = 24;
 const differentRounds = 3;
 const codecs = ["hybrid", "none"] as const;
 const historyBytes = 16 << 20;
@@ -125,6 +125,7 @@ class Run {
       skip: undefined,
       encoder,
       bandwidthBytesPerSecond: 0,
+      slabs: slabOptions,
       readPages: () => {},
       events: { began: () => {}, failed: ended, ended: () => {} },
     });

@@ -6,6 +6,9 @@ import { mkdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { cacheDirectory } from "../qemu/probe/index.ts";
 
+/** What is freed of large buffers goes back to the machine at once: glibc would keep it for the next one of up to 32 MiB. */
+const returning = { MALLOC_MMAP_THRESHOLD_: String(1 << 20) };
+
 /** The environment for `spawn`. The folder must be this user's alone: whoever can write to it chooses what we run. */
 export function workerEnvironment(environment: NodeJS.ProcessEnv = process.env): NodeJS.ProcessEnv {
   const directory = join(cacheDirectory(), "compiled");
@@ -16,5 +19,5 @@ export function workerEnvironment(environment: NodeJS.ProcessEnv = process.env):
   } catch {
     return environment;
   }
-  return { ...environment, NODE_COMPILE_CACHE: directory };
+  return { ...environment, ...returning, NODE_COMPILE_CACHE: directory };
 }

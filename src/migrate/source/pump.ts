@@ -15,6 +15,7 @@ import {
   type Clock,
   defaultSlabOptions,
   type Slab,
+  type SlabOptions,
   SlabReceiver,
 } from "../../io/index.ts";
 import {
@@ -86,6 +87,7 @@ export class SourcePump implements StreamSink {
     encoder: BatchEncoder;
     readPages: PageSource;
     bandwidthBytesPerSecond: number;
+    slabs?: SlabOptions;
   }) {
     this.#clock = options.clock;
     this.#channel = options.channel;
@@ -103,7 +105,7 @@ export class SourcePump implements StreamSink {
     this.#readPages = options.readPages;
     this.#reader = new StreamReader(this);
     if (options.skip !== undefined) this.useSkip(options.skip);
-    this.receiver = new SlabReceiver(defaultSlabOptions, (slab, from, to) =>
+    this.receiver = new SlabReceiver(options.slabs ?? defaultSlabOptions, (slab, from, to) =>
       this.#consume(slab, from, to),
     );
   }
