@@ -26,7 +26,7 @@ export function zstdCompressor(level: number = zstdLevelDefault): Compressor {
     id: codecIds.zstd,
     name: "zstd",
     // The context's output is used again with the next call.
-    compress: (bytes) => Uint8Array.from(zstdCompressContext(level).compress(bytes)),
+    compress: (bytes) => new Uint8Array(zstdCompressContext(level).compress(bytes)),
   };
 }
 

@@ -48,7 +48,7 @@ export const warmUpPageCount = codecs.length * roundCount * pageCount;
 export async function warmUp(clock: Clock, signal: AbortSignal): Promise<number> {
   const doneCount = await warmUpWith(clock, signal, madeUpStream());
   // What was used for it is of no use any more, and would wait for some other reason to collect it.
-  globalThis.gc?.();
+  if (!signal.aborted) globalThis.gc?.();
   return doneCount;
 }
 

@@ -15,9 +15,9 @@ export function workerEnvironment(environment: NodeJS.ProcessEnv = process.env):
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const { uid, mode } = statSync(directory);
-    if (uid !== process.getuid?.() || (mode & 0o022) !== 0) return environment;
+    if (uid !== process.getuid?.() || (mode & 0o022) !== 0) return { ...environment, ...returning };
   } catch {
-    return environment;
+    return { ...environment, ...returning };
   }
   return { ...environment, ...returning, NODE_COMPILE_CACHE: directory };
 }

@@ -104,6 +104,7 @@ process.on("message", (message: ToWorker, handle: unknown) => {
 });
 
 process.on("disconnect", () => {
+  warming.abort();
   vmAnswer?.reject(new GodwitError("PEER_LOST", "the daemon ended"));
   resolveAnswer?.reject(new GodwitError("PEER_LOST", "the daemon ended"));
   session?.cancel();

@@ -49,7 +49,7 @@ const commandCountMax = 16;
 
 /** Which pages QEMU's process has touched; part of `UntouchedMemory`. */
 export interface TouchedMemory {
-  has(block: string): boolean;
+  has(block: string, pageCount: number): boolean;
   look(block: string, page: number, pageCount: number, onTouched: (page: number) => void): boolean;
 }
 
@@ -220,7 +220,8 @@ export class DestinationPump {
     if (memory === undefined) return undefined;
     if (!(index in this.#untouched)) {
       const look: Look = (page, count, onTouched) => memory.look(name, page, count, onTouched);
-      this.#untouched[index] = memory.has(name) ? new UntouchedPages(pageCount, look) : undefined;
+      const isJudged = memory.has(name, pageCount);
+      this.#untouched[index] = isJudged ? new UntouchedPages(pageCount, look) : undefined;
     }
     return this.#untouched[index];
   }
@@ -228,6 +229,7 @@ export class DestinationPump {
   #passRecords(socket: Socket, records: RecordRange, block: RamBlock, bodyBytes: number): void {
     const ranges = this.#ranges;
     if (ranges.length === 0) {
+      this.#countIdle();
       this.#taken(bodyBytes);
       return;
     }
@@ -241,9 +243,11 @@ export class DestinationPump {
       this.#write(socket, namedWord({ ...records, from: first }, block.name));
       ranges[0] = first + 8;
     }
+    // Writes are done in their order: the last one stands for all.
     for (let i = 0; i < ranges.length; i += 2) {
-      const range = { ...records, from: ranges[i] as number, to: ranges[i + 1] as number };
-      this.#pass(socket, range, i + 2 < ranges.length ? 0 : bodyBytes);
+      const [from, to] = ranges.slice(i, i + 2) as [number, number];
+      if (i + 2 === ranges.length) this.#pass(socket, { ...records, from, to }, bodyBytes);
+      else this.#write(socket, records.bytes.subarray(from, to));
     }
   }
 
@@ -305,12 +309,21 @@ export class DestinationPump {
   #pass(socket: Socket, range: RecordRange, bodyBytes: number): void {
     this.streamBytes += range.to - range.from;
     const release = range.hold();
-    if (this.#queuedCount++ === 0) this.#idleMs += this.#threadIdleMs() - this.#idleSinceMs;
+    this.#countIdle();
+    this.#queuedCount++;
     socket.write(range.bytes.subarray(range.from, range.to), () => {
       release();
       if (--this.#queuedCount === 0) this.#idleSinceMs = this.#threadIdleMs();
       this.#taken(bodyBytes);
     });
+  }
+
+  /** Until now, if nothing is queued for QEMU. */
+  #countIdle(): void {
+    if (this.#queuedCount > 0) return;
+    const nowMs = this.#threadIdleMs();
+    this.#idleMs += nowMs - this.#idleSinceMs;
+    this.#idleSinceMs = nowMs;
   }
 
   /** Acknowledges by the quarter MiB, and whenever nothing is queued. */

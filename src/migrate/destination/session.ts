@@ -282,10 +282,9 @@ export class DestinationSession {
     const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
     this.#qemu = new DestinationQemu(qmp, this.#clock);
     void qmp.closed.then(() => this.#monitorClosed(vm));
-    const socket = await this.#qemu.open(this.#streamPath());
-    const pid = vm.pid ?? (await findListener(vm.qmpPath));
+    const pid = vm.pid ?? (await findListener(vm.qmpPath).catch(() => undefined));
     this.#untouched = pid === undefined ? undefined : await UntouchedMemory.open(qmp, pid);
-    this.#pump.open(socket, this.#untouched);
+    this.#pump.open(await this.#qemu.open(this.#streamPath()), this.#untouched);
     this.#dispatch({ type: "vm-prepared" });
   }
 

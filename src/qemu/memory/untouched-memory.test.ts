@@ -63,8 +63,9 @@ test("pages that a process wrote or read are told apart from those it never touc
   const untouched = await UntouchedMemory.open({ hmp: () => Promise.resolve(text) }, process.pid);
   assert.ok(untouched !== undefined);
   using judge = untouched;
-  assert.equal(judge.has("pc.ram"), true);
-  assert.equal(judge.has("rom"), false);
+  assert.equal(judge.has("pc.ram", pageCount), true);
+  assert.equal(judge.has("pc.ram", pageCount + 1), false);
+  assert.equal(judge.has("rom", 1), false);
   const touched = new Set<number>();
   const add = (page: number): unknown => touched.add(page);
   assert.equal(judge.look("pc.ram", 0, pageCount, add), true);

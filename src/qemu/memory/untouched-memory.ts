@@ -41,9 +41,9 @@ export class UntouchedMemory implements Disposable {
     }
   }
 
-  /** Whether this block's pages can be judged. */
-  has(block: string): boolean {
-    return this.#places.has(block);
+  /** Whether this block has so many pages, and they can be judged. */
+  has(block: string, pageCount: number): boolean {
+    return pageCount * pageBytes <= (this.#places.get(block)?.usedBytes ?? -1);
   }
 
   /**
