@@ -22,7 +22,7 @@
 
 enum { POLL_US_DEFAULT = 500, POLL_US_MIN = 50, POLL_US_MAX = 1000000, STOP_POLL_US_MIN = 200, STOP_POLL_US_MAX = 1000 };
 /* While it is active the end is near: looked at as often as that takes a sixteenth of a CPU. */
-enum { ACTIVE_POLL_US_MIN = 100, ACTIVE_POLL_COSTS = 16 };
+enum { ACTIVE_POLL_US_MIN = 200, ACTIVE_POLL_COSTS = 16 };
 enum hold_state { FREE, WAITING, STOPPING, HELD };
 
 struct hold {
