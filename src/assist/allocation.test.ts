@@ -5,6 +5,7 @@ import { AllocationMeter } from "./allocation.ts";
 const eden = 100_000;
 const use = (collections: number, used: number) => ({
   collections,
+  active: false,
   edenUsedBytes: used,
   edenFreeBytes: eden - used,
 });
@@ -56,4 +57,27 @@ test("a collection that was provoked in a half empty eden is no allocation", asy
   meter.update(use(2, 35_000), 500);
   meter.update(use(2, 45_000), 600);
   assert.equal(meter.bytesPerMs, 100, "it goes on after a failure");
+});
+
+test("nothing is learned from a collection under way: the program stands still, and the counter may lag", () => {
+  const meter = new AllocationMeter();
+  meter.update({ ...use(1, 90_000), active: true }, 0);
+  meter.update({ ...use(1, 90_000), active: true }, 120);
+  assert.equal(meter.bytesPerMs, undefined, "it is not idle");
+  meter.update(use(2, 5_000), 200);
+  meter.update({ ...use(2, 0), active: true }, 300);
+  meter.update(use(2, 25_000), 400);
+  assert.equal(meter.bytesPerMs, 100);
+});
+
+test("where each short span has a collection, two of them tell", () => {
+  const meter = new AllocationMeter();
+  meter.update(use(1, 50_000), 0);
+  meter.update(use(2, 60_000), 120);
+  assert.equal(meter.bytesPerMs, undefined);
+  meter.update(use(3, 50_000), 250);
+  assert.equal(meter.bytesPerMs, 800);
+  assert.equal(meter.watchedMs, 250);
+  meter.update(use(4, 60_000), 370);
+  assert.equal(meter.bytesPerMs, 800);
 });

@@ -3,6 +3,8 @@
 /** What is needed of a heap snapshot. */
 export interface EdenUse {
   readonly collections: number;
+  /** A collection is under way: the program stands still, and what it reads may be of before or after it. */
+  readonly active: boolean;
   readonly edenUsedBytes: number;
   readonly edenFreeBytes: number;
 }
@@ -14,8 +16,15 @@ const evenSpanMs = 1_000;
 /** In a shorter one a collection hides what was allocated: eden need not have been full, nor have the same size after it. */
 const collectedSpanMsMin = 1_000;
 
+interface Look {
+  readonly use: EdenUse;
+  readonly atMs: number;
+}
+
 export class AllocationMeter {
-  #last: { readonly use: EdenUse; readonly atMs: number } | undefined;
+  #last: Look | undefined;
+  /** Where the first of the short spans began in which a collection hid everything. */
+  #hiddenSince: Look | undefined;
   #pauses = 0;
   /** How long it was watched, in ms: the rate says little before threads have fetched some buffers. */
   watchedMs = 0;
@@ -23,21 +32,25 @@ export class AllocationMeter {
   bytesPerMs: number | undefined;
 
   update(use: EdenUse, nowMs: number): void {
-    if (this.#pauses > 0) return;
+    if (this.#pauses > 0 || use.active) return;
     const last = this.#last;
+    const now = { use, atMs: nowMs };
     if (last === undefined) {
-      this.#last = { use, atMs: nowMs };
+      this.#last = now;
       return;
     }
-    const spanMs = nowMs - last.atMs;
-    if (spanMs < spanMsMin) return;
-    this.#last = { use, atMs: nowMs };
-    const edenBytes = use.edenUsedBytes + use.edenFreeBytes;
-    const collections = Math.max(0, use.collections - last.use.collections);
-    if (collections === 1 && spanMs < collectedSpanMsMin) return;
+    if (nowMs - last.atMs < spanMsMin) return;
+    this.#last = now;
+    const hiddenSince = this.#hiddenSince ?? last;
+    const from = tells(last, now) ? last : hiddenSince;
+    if (!tells(from, now)) {
+      this.#hiddenSince = hiddenSince;
+      return;
+    }
+    this.#hiddenSince = undefined;
+    const spanMs = nowMs - from.atMs;
     this.watchedMs += spanMs;
-    const filled = collections * edenBytes + use.edenUsedBytes - last.use.edenUsedBytes;
-    const rate = Math.max(0, filled) / spanMs;
+    const rate = filledBytes(from, now) / spanMs;
     const newest = spanMs / (spanMs + evenSpanMs);
     this.bytesPerMs =
       this.bytesPerMs === undefined ? rate : this.bytesPerMs * (1 - newest) + rate * newest;
@@ -54,6 +67,7 @@ export class AllocationMeter {
     } finally {
       this.#pauses--;
       this.#last = undefined;
+      this.#hiddenSince = undefined;
     }
   }
 
@@ -62,4 +76,18 @@ export class AllocationMeter {
     if (this.bytesPerMs === undefined || this.bytesPerMs <= 0) return undefined;
     return use.edenFreeBytes / this.bytesPerMs;
   }
+}
+
+function collectionsBetween(from: Look, to: Look): number {
+  return Math.max(0, to.use.collections - from.use.collections);
+}
+
+function tells(from: Look, to: Look): boolean {
+  return collectionsBetween(from, to) !== 1 || to.atMs - from.atMs >= collectedSpanMsMin;
+}
+
+function filledBytes(from: Look, to: Look): number {
+  const edenBytes = to.use.edenUsedBytes + to.use.edenFreeBytes;
+  const collectedBytes = collectionsBetween(from, to) * edenBytes;
+  return Math.max(0, collectedBytes + to.use.edenUsedBytes - from.use.edenUsedBytes);
 }

@@ -22,9 +22,16 @@ export function threadIdleMs(): number {
   return performance.eventLoopUtilization().idle;
 }
 
-/** A wait of `ms` on the given clock. */
-export function sleep(clock: Clock, ms: number): Promise<void> {
+/** A wait of `ms` on the given clock; it ends early when the signal says so. */
+export function sleep(clock: Clock, ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    clock.after(ms, resolve);
+    if (signal?.aborted === true) return resolve();
+    const wake = (): void => {
+      cancel();
+      signal?.removeEventListener("abort", wake);
+      resolve();
+    };
+    const cancel = clock.after(ms, wake);
+    signal?.addEventListener("abort", wake, { once: true });
   });
 }

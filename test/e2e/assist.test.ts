@@ -60,7 +60,8 @@ for (const collector of ["Serial", "Parallel", "G1"] as const) {
     });
     const first = await move(harness, guest);
     const { assist, droppedCount, droppedAreaCount } = first.report;
-    assert.equal(assist?.state, "used", first.said);
+    const why = `${first.said}\n${JSON.stringify(assist?.prediction?.input)}`;
+    assert.equal(assist?.state, "used", why);
     assert.equal(assist.participants.length, 1);
     assert.equal(assist.participants[0]?.kind, "young");
     assert.ok(droppedCount > 4_000 && droppedAreaCount === 0, `${droppedCount} pages left out`);

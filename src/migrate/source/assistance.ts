@@ -42,8 +42,13 @@ const answerMs = 1_500;
 const beginMs = 4_000;
 /** Giving up the page cache and zeroing what is free takes as long as it takes to write all memory. */
 const dropCachesMs = 20_000;
-/** Between the two looks at a heap from which its allocation rate is taken. */
+/** Between two looks at a heap, from which its allocation rate is taken. */
 const lookMs = 120;
+/**
+ * Help is refused only after so long: what a program does within a tenth of a second says little, and the first round goes on
+ * meanwhile.
+ */
+const refuseAfterMs = 1_000;
 /** Assumed until the link has been measured. */
 const linkBytesPerMsAssumed = 117_000;
 /**
@@ -209,23 +214,43 @@ export class Assistance {
     if (session.participants.length === 0) return this.#unused(noParticipants(session));
     this.#map = parsePhysicalMap(await qmp.hmp("info mtree -f"));
     if ((await qmp.execute("query-kvm")).enabled) this.#processor = processors.kvm;
-    const startMs = clock.nowMs();
     this.#frames = (await session.refresh()) ?? [];
-    const waitMs = startMs + lookMs - clock.nowMs();
-    if (session.jvms.length > 0 && waitMs > 0) await sleep(clock, waitMs);
-    this.#frames = (await session.refresh()) ?? this.#frames;
-    if (!this.isLooking || signal.aborted) return;
-    this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
-    const { savesTraffic, text } = this.#prediction;
-    // A program that has registered may have given something up when it was told of the migration.
-    const wanted = this.#options.assist === "require" || session.hasApplications;
-    // How long it would take, and applications would stand still, is known better after the first round, when the link and
-    // what the guest writes have been seen; to have left something out until then costs hardly anything.
-    if (!savesTraffic && !wanted) return this.#unused(text);
+    const text = await this.#judge(session);
+    if (text === undefined) return;
     this.#state = "active";
     this.#text = text;
     this.#say(`assistance: ${session.participants.map(({ name }) => name).join(", ")}; ${text}`);
     this.#applyHints(this.#frames);
+  }
+
+  /**
+   * Looks until help seems to pay, and answers what it promises; undefined: it does not, or the migration is over. How long it
+   * would take, and applications would stand still, is known better after the first round, when the link and what the guest
+   * writes have been seen; to have left something out until then costs hardly anything.
+   */
+  async #judge(session: AssistSession): Promise<string | undefined> {
+    const clock = this.#clock;
+    const { signal } = this.#aborting;
+    const startMs = clock.nowMs();
+    for (let waitMs = lookMs; ; ) {
+      if (session.jvms.length > 0) await sleep(clock, waitMs, signal);
+      if (!this.isLooking || signal.aborted) return undefined;
+      this.#frames = (await session.refresh()) ?? this.#frames;
+      if (!this.isLooking || signal.aborted) return undefined;
+      this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
+      const { savesTraffic, text } = this.#prediction;
+      // A program that has registered may have given something up when it was told of the migration.
+      const wanted = this.#options.assist === "require" || session.hasApplications;
+      if (savesTraffic || wanted) return text;
+      const leftMs = startMs + refuseAfterMs - clock.nowMs();
+      const isKnown = session.jvms.every(({ allocation }) => allocation.bytesPerMs !== undefined);
+      if (leftMs <= 0 || session.jvms.length === 0) {
+        this.#unused(text);
+        return undefined;
+      }
+      // Once at once, and once for good: an estimate that errs is not to get many chances.
+      waitMs = isKnown ? leftMs : lookMs;
+    }
   }
 
   /** Fails with ASSIST_REQUIRED when there is no help. */
