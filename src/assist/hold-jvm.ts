@@ -64,12 +64,12 @@ const sendRatherMs = 30;
 const sendRunningMs = { phantom: 60, periodic: 600 } as const;
 /** What may be sent at the most while the application stands still, when no collection can be had. */
 const sendMsMax = 200;
-/** A natural collection within this time is waited for rather than provoked. */
-const naturalMsMax = { phantom: 150, periodic: 1_500 } as const;
+/** A natural collection within this time is waited for rather than provoked; a periodic one takes half a second on average. */
+const naturalMsMax = { phantom: 150, periodic: 700 } as const;
 /** An allocating application meets a full eden within milliseconds. */
 const phantomMs = 500;
-/** How much longer than predicted a natural collection may take. */
-const naturalSlack = 3;
+/** How much longer than predicted a natural collection may take. One that is asked for periodically may come by itself as well. */
+const naturalSlack = { phantom: 3, periodic: 1.5 } as const;
 const attemptsMax = 4;
 const nextSlack = 1.5;
 /** After a collection that promoted much, the next may be provoked only when this much new data is there to die. */
@@ -165,7 +165,7 @@ export async function collect(
   const fullInMs = jvm.allocation.fullInMs(heap);
   const waitMsMax = naturalMsMax[kind];
   if (gc === "auto" && fullInMs !== undefined && fullInMs <= waitMsMax) {
-    const waitMs = Math.min(leftMs, fullInMs * naturalSlack + 200);
+    const waitMs = Math.min(leftMs, fullInMs * naturalSlack[kind] + 200);
     if (fullInMs <= soonMs) options.soon?.();
     try {
       return await natural(agent, jvm, heap, waitMs, options);

@@ -213,6 +213,25 @@ const claims: Record<(typeof stateless)[number], Record<string, Buffer>> = {
 };
 
 for (const name of stateless) {
+  test(`bodies stay as they are until they are needed no more, then their buffers are used again [${name}]`, async () => {
+    const [here, later] = [createEncoder(name), createEncoder(name)];
+    const batches = [1, 2, 3, 4].map((seed) =>
+      batchOf(records(["text", "random", "sparse", "text"], seed), [seed * 1000]),
+    );
+    const wanted = batches.map((batch) => Buffer.concat(here.encode(batch)));
+    const kept = [];
+    for (const batch of batches) kept.push((await later.later?.(batch)) ?? assert.fail("it can"));
+    for (const [i, { body, id }] of kept.entries()) {
+      assert.equal(id, codecIds[name]);
+      assert.ok(wanted[i]?.equals(Buffer.concat(body)));
+    }
+    const buffers = new Set(kept.map(({ body }) => body[0]?.buffer));
+    assert.equal(buffers.size, 4);
+    for (const { done } of kept) done?.();
+    const next = await later.later?.(batches[0] as PageBatch);
+    assert.ok(buffers.has(next?.body[0]?.buffer));
+  });
+
   test(`hostile bodies are refused, soon and without much memory [${name}]`, () => {
     const bytes = records(Array(20).fill("text"));
     const encoder = createEncoder(name);

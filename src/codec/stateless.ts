@@ -2,19 +2,21 @@
  * What codecs share that compress every batch by itself: a frame can be decoded whatever came before it, and neither side
  * keeps a history.
  *
- * Compression runs in the caller's thread: these are for comparison and for a peer's sake. Codec streams with a
- * history, which `auto` uses, are compressed by other threads (streams/packer.ts).
+ * Compression runs in the caller's thread: that takes the least of all processors, and does for most links. Codec streams with a
+ * history are compressed by other threads (streams/packer.ts).
  *
  * Memory that does not compress (media, encrypted or compressed caches) comes in long stretches. Once a batch did not
  * shrink, the next ones are judged by a sample of a few KiB, at a sixth of the cost, until one looks compressible again.
  */
 import { assert, GodwitError } from "../base/index.ts";
+import { BufferPool } from "./buffer-pool.ts";
 import type { HeldBytes } from "./held-bytes.ts";
 import { codecIds } from "./ids.ts";
 import {
   type BatchDecoder,
   type BatchEncoder,
   batchBytesMax,
+  type Encoded,
   type PageBatch,
   type RecordRange,
 } from "./page-batch.ts";
@@ -32,7 +34,7 @@ const samplesInRowMax = 16;
 export interface Compressor {
   readonly id: number;
   readonly name: string;
-  /** The answer is a buffer of its own; it may be larger than what it holds. */
+  /** What is answered stays as it is until the next call; it may lie in a larger buffer. */
   compress(bytes: Uint8Array): Uint8Array;
 }
 
@@ -53,6 +55,7 @@ export class StatelessEncoder implements BatchEncoder {
   readonly #compressor: Compressor;
   readonly #scratch = Buffer.allocUnsafeSlow(batchBytesMax);
   readonly #sample = Buffer.allocUnsafeSlow(sampleCount * sampleBytes);
+  readonly #pool = new BufferPool();
   /** Batches since the last one that was tried as a whole and did not shrink; undefined when it did. */
   #samplesInRow: number | undefined;
 
@@ -70,13 +73,35 @@ export class StatelessEncoder implements BatchEncoder {
   }
 
   encode(batch: PageBatch): readonly Uint8Array[] {
-    assert(batch.bytes <= batchBytesMax, "a batch fits a frame");
-    const body = batch.bytes < batchBytesMin ? undefined : this.#compress(batch);
-    this.id = body === undefined ? codecIds.none : this.#compressor.id;
-    return body === undefined ? batch.pieces : [body];
+    const body = this.#tryToShrink(batch);
+    return body === undefined ? batch.pieces : [new Uint8Array(body)];
+  }
+
+  /** The same in buffers that are used again; nothing is left to other threads. */
+  later(batch: PageBatch): Encoded {
+    const body = this.#tryToShrink(batch);
+    const { id } = this;
+    if (body === undefined) return { id, body: batch.pieces };
+    const buffer = this.#pool.take(body.length);
+    buffer.set(body);
+    const done = (): void => this.#pool.give(buffer);
+    return { id, body: [buffer.subarray(0, body.length)], done };
+  }
+
+  /** What the batch would come to, in bytes. Changes nothing. */
+  bytesOf(batch: PageBatch): number {
+    const { length } = this.#compressor.compress(inOnePiece(batch, this.#scratch));
+    return Math.min(length, batch.bytes);
   }
 
   /** Answers undefined when the batch should go as it is. */
+  #tryToShrink(batch: PageBatch): Uint8Array | undefined {
+    assert(batch.bytes <= batchBytesMax, "a batch fits a frame");
+    const body = batch.bytes < batchBytesMin ? undefined : this.#compress(batch);
+    this.id = body === undefined ? codecIds.none : this.#compressor.id;
+    return body;
+  }
+
   #compress(batch: PageBatch): Uint8Array | undefined {
     const records = inOnePiece(batch, this.#scratch);
     if (this.#samplesInRow !== undefined && this.#samplesInRow < samplesInRowMax) {
@@ -86,7 +111,7 @@ export class StatelessEncoder implements BatchEncoder {
     const body = this.#compressor.compress(records);
     const shrank = body.length <= records.length * shareMax;
     this.#samplesInRow = shrank ? undefined : 0;
-    return shrank ? tight(body) : undefined;
+    return shrank ? body : undefined;
   }
 
   /** From equal distances, as memory changes its kind from page to page. */
@@ -151,11 +176,6 @@ function inOnePiece({ pieces, bytes }: PageBatch, scratch: Uint8Array): Uint8Arr
   }
   assert(at === bytes, "the pieces are the batch");
   return scratch.subarray(0, at);
-}
-
-/** A body waits for the link: it must not keep a mostly empty buffer alive. */
-function tight(bytes: Uint8Array): Uint8Array {
-  return bytes.buffer.byteLength > 2 * bytes.length ? new Uint8Array(bytes) : bytes;
 }
 
 /** What zlib answers with the option `info`. */

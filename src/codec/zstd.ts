@@ -25,8 +25,7 @@ export function zstdCompressor(level: number = zstdLevelDefault): Compressor {
   return {
     id: codecIds.zstd,
     name: "zstd",
-    // The context's output is used again with the next call.
-    compress: (bytes) => new Uint8Array(zstdCompressContext(level).compress(bytes)),
+    compress: (bytes) => zstdCompressContext(level).compress(bytes),
   };
 }
 

@@ -82,6 +82,44 @@ for (const mode of ["adopted", "chunks"] as const) {
   });
 }
 
+test("that no slab is free is told, and that one is again", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "godwit-adopt-"));
+  const server = createServer({ pauseOnConnect: true });
+  server.listen(join(directory, "s"));
+  await once(server, "listening");
+  const sender = connect(join(directory, "s"));
+  const accepted = (await once(server, "connection"))[0] as Socket;
+  const held = new Set<Slab>();
+  const told: boolean[] = [];
+  let wake = (): void => {};
+  const receiver: SlabReceiver = new SlabReceiver(
+    options,
+    (slab, _from, to) => {
+      if (!held.has(slab) && told.length === 0) receiver.hold(slab);
+      if (told.length === 0) held.add(slab);
+      return to;
+    },
+    (starving) => {
+      told.push(starving);
+      wake();
+    },
+  );
+  const socket = adoptSocket(accepted, receiver);
+  const starves = new Promise<void>((resolve) => {
+    wake = resolve;
+  });
+  sender.write(Buffer.alloc(4 << 20));
+  await starves;
+  assert.deepEqual(told, [true]);
+  assert.equal(held.size, options.slabCount);
+  for (const slab of held) receiver.release(slab);
+  assert.deepEqual(told, [true, false]);
+  socket.destroy();
+  sender.destroy();
+  server.close();
+  await rm(directory, { recursive: true });
+});
+
 test("an adopted socket reads straight into the receiver's slab", async () => {
   const server = createServer({ pauseOnConnect: true });
   server.listen(0, "127.0.0.1");

@@ -47,6 +47,8 @@ const reserveBytes = 64 << 10;
 export class SlabReceiver {
   readonly #options: SlabOptions;
   readonly #consume: SlabConsumer;
+  readonly #starves: (starving: boolean) => void;
+  #isStarving = false;
   readonly #slabs: Slab[];
   #current: Slab;
   /** Unparsed bytes of the current slab: [#from, #to). */
@@ -62,12 +64,18 @@ export class SlabReceiver {
   #roomIsPromised = false;
   #wake: () => void = () => {};
 
-  constructor(options: SlabOptions, consume: SlabConsumer) {
+  /** `starves`: whether nothing is read for want of a free slab; told when that changes. */
+  constructor(
+    options: SlabOptions,
+    consume: SlabConsumer,
+    starves: (starving: boolean) => void = () => {},
+  ) {
     assert(options.slabCount >= 2, "with one slab nothing could move on");
     assert(options.itemBytesMax * 3 <= options.slabBytes, "items are small beside a slab");
     assert(options.itemBytesMax > reserveBytes, "an item is larger than the reserve");
     this.#options = options;
     this.#consume = consume;
+    this.#starves = starves;
     this.#slabs = Array.from(
       { length: options.slabCount },
       () => new Slab(Buffer.allocUnsafeSlow(options.slabBytes)),
@@ -186,6 +194,7 @@ export class SlabReceiver {
     const isFull = this.#held ? free < reserveBytes : free < this.#options.itemBytesMax;
     const moved = isFull && this.#moveOn();
     this.#paused = this.#held || (isFull && !moved);
+    this.#starving(isFull && !moved);
     return !this.#paused;
   }
 
@@ -218,10 +227,17 @@ export class SlabReceiver {
     const free = this.#options.slabBytes - this.#to;
     if (free < this.#options.itemBytesMax) {
       if (!this.#roomIsPromised) {
-        if (!this.#moveOn()) return;
-      } else if (this.#otherFreeSlab() === undefined) return;
+        if (!this.#moveOn()) return this.#starving(true);
+      } else if (this.#otherFreeSlab() === undefined) return this.#starving(true);
     }
     this.#paused = false;
+    this.#starving(false);
     this.#wake();
+  }
+
+  #starving(now: boolean): void {
+    if (now === this.#isStarving) return;
+    this.#isStarving = now;
+    this.#starves(now);
   }
 }

@@ -138,6 +138,12 @@ function forOne(release: JdkRelease, collector: (typeof collectors)[number]): vo
       context.diagnostic(await scrubAtRandom(jvm, new Prng(seed + 2), Math.ceil(scrubCount / 2)));
     });
   } else {
+    if (collector === "Parallel") {
+      test(`resizes its young spaces, and does not miss what lies between them ${title}`, async (context) => {
+        await using jvm = await start(["-Xmn120m", "-Xmx200m"], [2, 6, 700_000, 1000]);
+        context.diagnostic(await scrubAtRandom(jvm, new Prng(seed + 4), scrubCount));
+      });
+    }
     for (const [name, options] of [
       ["", []],
       [", full class words", ["-XX:-UseCompressedClassPointers"]],

@@ -3,7 +3,8 @@
  *
  * Whoever allocates moves a space's top before it writes below it, so what lies above top is dead whenever no collection
  * runs: in eden, in the survivor in use, in the idle one (empty but after a failed promotion, so its top is respected
- * too), and in the old space, into which an application allocates only what eden cannot hold.
+ * too), and in the old space, into which an application allocates only what eden cannot hold. Parallel resizes its young spaces
+ * and leaves gaps between them (PSYoungGen::resize_spaces), up to a quarter of them: no space, so nothing lives there.
  */
 import { type MemoryRange, mergeRanges } from "../ranges.ts";
 import {
@@ -89,12 +90,14 @@ export class GenerationalReader implements HeapReader {
   ): RawHeap {
     const [eden, from, to, old] = spaces;
     const sound = spaces.every((space) => space !== undefined) && disjoint(spaces.map(whole));
-    const young = [eden, from, to].map(whole);
+    const spacesOfYoung = [eden, from, to].map(whole);
+    const gaps = sound ? gapsBetween(spacesOfYoung, whole(old)) : [];
+    const young = [...spacesOfYoung, ...gaps];
     return {
       active,
       collections,
       disposable: mergeRanges([...young, unused(old)]),
-      dead: active || !sound ? [] : mergeRanges(spaces.map(unused)),
+      dead: active || !sound ? [] : mergeRanges([...spaces.map(unused), ...gaps]),
       settled: sound,
       edenUsedBytes: used(eden).bytes,
       edenFreeBytes: unused(eden).bytes,
@@ -102,8 +105,18 @@ export class GenerationalReader implements HeapReader {
       survivorUsedBytes: used(from).bytes + used(to).bytes,
       oldUsedBytes: used(old).bytes,
       oldFreeBytes: unused(old).bytes,
-      committedBytes: spaces.reduce((sum, space) => sum + whole(space).bytes, 0),
+      committedBytes: [...young, whole(old)].reduce((sum, { bytes }) => sum + bytes, 0),
       eden: sound && eden !== undefined ? { ...eden, topAddress } : undefined,
     };
   }
+}
+
+/** None where the old space lies among them. */
+function gapsBetween(spaces: readonly MemoryRange[], old: MemoryRange): MemoryRange[] {
+  const sorted = spaces.toSorted((a, b) => a.address - b.address);
+  const gaps = sorted.slice(1).map(({ address: end }, index) => {
+    const { address, bytes } = sorted[index] as MemoryRange;
+    return { address: address + bytes, bytes: end - address - bytes };
+  });
+  return disjoint([...gaps, old]) ? gaps.filter(({ bytes }) => bytes > 0) : [];
 }

@@ -6,8 +6,8 @@
  * the scarcest of three allows, link x ratio, this thread and the source; up the ladder that first rises and then falls, so it
  * is enough to look at the neighbours of the method in use.
  *
- *   records as they are ◀──▶ hybrid + lz4 ◀──▶ hybrid + zstd 1 ◀──▶ …
- *   starts here                                 and here, as soon as the link is seen to be slow
+ *   records as they are ◀──▶ hybrid + zstd 1 ◀──▶ hybrid + zstd 3 ◀──▶ …
+ *   starts here              and here, as soon as the link is seen to be slow
  *
  * Neighbours are compared on the same batches: what was just encoded is compressed again as the neighbours would have, which
  * costs only time. Two or three batches tell a difference of a few percent. *Rejected:* sending some batches each way. Memory
@@ -36,6 +36,9 @@ const trialEveryMsMax = 100;
 const patienceShare = 0.25;
 const patienceMsMin = 10;
 const patienceMsMax = 100;
+/** Both sides have nothing to do for so much of their time, for so many looks in a row: there is time to compress. */
+const roomyShareMin = 0.5;
+const roomyLooksMin = 2;
 /** A level of zstd may gain nothing where the next one does. */
 const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
@@ -78,6 +81,8 @@ export class Chooser {
   /** The latest look at the link. */
   #isLinkFull = false;
   #isLinkClear = false;
+  /** Looks in a row at a full link and idle sides. */
+  #roomyLooks = 0;
   /** A race was on since the latest look. */
   #isRaceSeen = false;
   readonly #stay = new Stay();
@@ -131,8 +136,9 @@ export class Chooser {
 
   /** Memory goes as it is, as that was seen to be faster. */
   #isRawFor(nowMs: number): boolean {
-    const { link } = this.#surroundings;
-    return this.#current === 0 && this.#stay.isOn(nowMs, link, this.#race.beatenBytesPerMs);
+    if (this.#current !== 0) return false;
+    if (this.#roomyLooks >= roomyLooksMin) this.#stay.end(nowMs);
+    return this.#stay.isOn(nowMs, this.#surroundings.link, this.#race.beatenBytesPerMs);
   }
 
   /** A batch is about to be encoded, in the order in which they go out. `worth`: its bytes, and what else is to be done for it. */
@@ -246,6 +252,9 @@ export class Chooser {
     this.#isLinkClear = news !== "unclear";
     this.#isLinkFull = isFull(seen);
     if (this.#isLinkFull) this.#race.rest(nowMs);
+    const leastIdle = Math.min(seen.idleShare, seen.destinationIdleShare);
+    const isRoomy = this.#isLinkFull && leastIdle >= roomyShareMin;
+    this.#roomyLooks = isRoomy ? this.#roomyLooks + 1 : 0;
     if (this.#isClear) this.#decide(nowMs);
   }
 

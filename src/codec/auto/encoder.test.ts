@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Prng } from "../../base/index.ts";
 import type { Clock } from "../../io/index.ts";
+import { AutoEncoder, type Candidate } from "./index.ts";
 import { codecIds, createEncoder, Decoders, type PageBatch } from "../index.ts";
 
 const pageCount = 60;
@@ -60,6 +61,7 @@ function migrate(linkMegabytes: number, memoryBytes: number) {
       });
       [sinceMs, bytes, waitedMs] = [nowMs, 0, 0];
     }
+    encoder.endBulk?.();
   }
   return encoder;
 }
@@ -81,6 +83,38 @@ test("on a slow link it comes to use a history, and says how often that helped",
   const { hits = 0, misses = 0 } = encoder.counts ?? {};
   assert.ok(hits > 6000, `${hits} of ${hits + misses}`);
   assert.ok(encoder.memoryBytes <= 130 << 20);
+});
+
+test("over a faster link a first copy, and what is over soon after it, is compressed without a history", () => {
+  let nowMs = 0;
+  const clock: Clock = { nowMs: () => nowMs, wallMs: () => nowMs, after: () => () => {} };
+  const candidate = (name: string): Candidate => {
+    const encoder = { id: 0, name, memoryBytes: 0, reset: () => {}, encode: () => [] };
+    return { name, use: () => encoder, bodyBytes: () => 0 };
+  };
+  const ladder = [candidate("none"), { ...candidate("hybrid"), bare: candidate("bare") }];
+  for (const [bytesPerMs, isFast] of [
+    [110e3, true],
+    [12e3, false],
+  ] as const) {
+    const encoder = new AutoEncoder(ladder, "hybrid", clock, () => nowMs);
+    const one = batch(0, (page) => page.fill("a page "));
+    const pass = (ms: number): readonly string[] => {
+      for (let i = 0; i < ms / 10; i++) {
+        encoder.encode(one);
+        nowMs += 10;
+        encoder.link({ bytesPerMs, waitingShare: 0.9 });
+      }
+      return encoder.usage().map(({ name }) => name);
+    };
+    const only = isFast ? ["none", "bare"] : ["none", "hybrid"];
+    // The first batches, before the link has shown itself, may be either.
+    assert.ok(pass(300).includes(isFast ? "bare" : "hybrid"));
+    if (isFast) assert.deepEqual(pass(300), only);
+    encoder.endBulk();
+    if (isFast) assert.deepEqual(pass(900), only);
+    assert.ok(pass(300).includes("hybrid"));
+  }
 });
 
 test("without memory for a history there is none", () => {

@@ -12,19 +12,21 @@ export interface Candidate {
   readonly name: string;
   /** The encoder, ready for a batch of this method. Called before each; methods may share one, and so its history. */
   use(): BatchEncoder;
-  /** Few pages are to be kept for later batches, or as many as there is room for. */
-  keep?(isFew: boolean): void;
-  /** What the batch would come to that was encoded last, by this method or another but the first. Changes nothing. */
-  bodyBytes(): number;
+  /** What the batch encoded last, by this method or another but the first, would come to. Changes nothing. */
+  bodyBytes(batch: PageBatch): number;
   /** Of that batch, what this method would leave to another thread to compress, in bytes; default 0. */
   besideBytes?(): number;
+  /** The same step where pages are not worth remembering; default: this one. */
+  readonly bare?: Candidate;
 }
 
 /**
- * In a first copy over a faster link, 400 Mbit/s, few pages are kept: hardly one of them comes again, and what it takes to keep
- * them, memory that both sides never touched above all, is a third of the time of a batch.
+ * In a first copy over a faster link, 640 Mbit/s, no pages are remembered: hardly one of them comes again, and what it takes to
+ * look at them and to keep them, memory that both sides never touched above all, is a third to a half of the time of a batch.
  */
-const fewBytesPerMsMin = 50_000;
+const bareBytesPerMsMin = 80_000;
+/** Nor in rounds after it that are over so soon: a page is remembered before it is of use. */
+const bareAfterBulkMs = 1_000;
 
 /** Of a new measurement in what is expected of other threads. */
 const besideWeight = 0.3;
@@ -38,14 +40,18 @@ export class AutoEncoder implements BatchEncoder {
   /** Of this thread, since whenever. */
   readonly #idleMs: () => number;
   readonly #candidates: readonly Candidate[];
+  /** The same steps. */
+  readonly #bare: readonly Candidate[];
   readonly #start: number;
-  readonly #usage: readonly Usage[];
+  /** In the order of their first use. */
+  readonly #usage = new Map<string, Usage>();
   readonly #made = new Set<BatchEncoder>();
   /** By methods: what other threads take for a byte, as this one found on trial. Theirs cannot be seen: they wait for a turn. */
-  readonly #besideMsPerByte: (number | undefined)[] = [];
+  readonly #besideMsPerByte = new Map<string, number>();
   /** From the first batch on: what happened before says nothing. */
   #chooser: Chooser | undefined;
-  #isBulk = true;
+  /** When the first copy was over. */
+  #bulkEndMs: number | undefined;
   #linkAtMs = 0;
   #idleAtMs = 0;
 
@@ -54,16 +60,9 @@ export class AutoEncoder implements BatchEncoder {
     this.#clock = clock;
     this.#idleMs = idleMs;
     this.#candidates = candidates;
+    this.#bare = candidates.map((one) => one.bare ?? one);
     this.#start = candidates.findIndex(({ name }) => name === start);
     assert(this.#start >= 0, `a candidate to start with: ${start}`);
-    this.#usage = candidates.map(({ name }) => ({
-      name,
-      batchCount: 0,
-      pageCount: 0,
-      rawBytes: 0,
-      bodyBytes: 0,
-      encodeMs: 0,
-    }));
   }
 
   /** Undefined without a history. */
@@ -89,7 +88,7 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   endBulk(): void {
-    this.#isBulk = false;
+    this.#bulkEndMs ??= this.#clock.nowMs();
   }
 
   link({ bytesPerMs, waitingShare, besideShare = 0, destinationIdleShare = 1 }: LinkState): void {
@@ -112,41 +111,46 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   usage(): readonly MethodUsage[] {
-    return this.#usage.filter(({ batchCount }) => batchCount > 0);
+    return [...this.#usage.values()];
   }
 
   encode(batch: PageBatch): readonly Uint8Array[] {
     const turn = this.#next(batch);
-    const encoder = this.#encoderOf(turn);
+    const ladder = this.#ladder;
+    const method = ladder[turn.method] as Candidate;
+    const encoder = this.#encoderOf(method);
     const startMs = this.#clock.nowMs();
     const body = encoder.encode(batch);
     const ms = this.#clock.nowMs() - startMs;
     this.id = encoder.id;
-    this.#encoded(turn, batch, { bodyBytes: bytesOf(body), ms, besideMs: 0 });
-    const outcomes = turn.trials.map((index) => this.#try(index, 0));
+    this.#encoded(turn, method, batch, { bodyBytes: bytesOf(body), ms, besideMs: 0 });
+    const outcomes = turn.trials.map((index) => this.#try(ladder[index] as Candidate, batch, 0));
     this.#chooser?.tried(turn, batch.bytes, outcomes, this.#clock.nowMs());
     return body;
   }
 
   later(batch: PageBatch): Encoded | Promise<Encoded> {
     const turn = this.#next(batch);
-    const encoder = this.#encoderOf(turn);
+    const ladder = this.#ladder;
+    const method = ladder[turn.method] as Candidate;
+    const encoder = this.#encoderOf(method);
     const startMs = this.#clock.nowMs();
     const encoded = encoder.later?.(batch) ?? { body: encoder.encode(batch), id: encoder.id };
     const ms = this.#clock.nowMs() - startMs;
     const isLater = encoded instanceof Promise;
-    const besideBytes = isLater ? (this.#candidates[turn.method]?.besideBytes?.() ?? 0) : 0;
+    const besideBytes = isLater ? (method.besideBytes?.() ?? 0) : 0;
     // Once, to know what others have to do.
-    const isUnknown = besideBytes > 0 && this.#besideMsPerByte[turn.method] === undefined;
-    if (isUnknown) this.#try(turn.method, besideBytes);
+    const isUnknown = besideBytes > 0 && !this.#besideMsPerByte.has(method.name);
+    if (isUnknown) this.#try(method, batch, besideBytes);
     // It is the batch encoded last that is tried.
-    const outcomes = turn.trials.map((index) =>
-      this.#try(index, this.#candidates[index]?.besideBytes?.() ?? 0),
-    );
+    const outcomes = turn.trials.map((index) => {
+      const tried = ladder[index] as Candidate;
+      return this.#try(tried, batch, tried.besideBytes?.() ?? 0);
+    });
     this.#chooser?.tried(turn, batch.bytes, outcomes, this.#clock.nowMs());
     const done = (one: Encoded): Encoded => {
-      const besideMs = besideBytes * (this.#besideMsPerByte[turn.method] ?? 0);
-      this.#encoded(turn, batch, { bodyBytes: bytesOf(one.body), ms, besideMs });
+      const besideMs = besideBytes * (this.#besideMsPerByte.get(method.name) ?? 0);
+      this.#encoded(turn, method, batch, { bodyBytes: bytesOf(one.body), ms, besideMs });
       return one;
     };
     return isLater ? encoded.then(done) : done(encoded);
@@ -159,18 +163,25 @@ export class AutoEncoder implements BatchEncoder {
     return turn;
   }
 
+  get #ladder(): readonly Candidate[] {
+    const bytesPerMs = this.#chooser?.linkBytesPerMs ?? 0;
+    const untilMs = (this.#bulkEndMs ?? Number.POSITIVE_INFINITY) + bareAfterBulkMs;
+    const isBare = bytesPerMs >= bareBytesPerMsMin && this.#clock.nowMs() < untilMs;
+    return isBare ? this.#bare : this.#candidates;
+  }
+
   /** What it took to make an encoder is not the method's usual time: call this before looking at the clock. */
-  #encoderOf({ method }: Turn): BatchEncoder {
-    const candidate = this.#candidates[method] as Candidate;
-    const encoder = candidate.use();
-    candidate.keep?.(this.#isBulk && (this.#chooser?.linkBytesPerMs ?? 0) >= fewBytesPerMsMin);
+  #encoderOf(method: Candidate): BatchEncoder {
+    const encoder = method.use();
     this.#made.add(encoder);
     return encoder;
   }
 
-  #encoded(turn: Turn, batch: PageBatch, outcome: Outcome): void {
+  #encoded(turn: Turn, { name }: Candidate, batch: PageBatch, outcome: Outcome): void {
     this.#chooser?.encoded(turn, batch.bytes, outcome, this.#clock.nowMs());
-    count(this.#usage[turn.method] as Usage, batch, outcome);
+    const usage = this.#usage.get(name) ?? noUsage(name);
+    this.#usage.set(name, usage);
+    count(usage, batch, outcome);
   }
 
   #begin(): Chooser {
@@ -180,15 +191,20 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   /** `besideBytes`: what another thread would have compressed; 0: this one. */
-  #try(index: number, besideBytes: number): Outcome {
+  #try(method: Candidate, batch: PageBatch, besideBytes: number): Outcome {
     const startMs = this.#clock.nowMs();
-    const bodyBytes = (this.#candidates[index] as Candidate).bodyBytes();
+    const bodyBytes = method.bodyBytes(batch);
     const ms = this.#clock.nowMs() - startMs;
     if (besideBytes === 0) return { bodyBytes, ms, besideMs: 0 };
-    const before = this.#besideMsPerByte[index] ?? ms / besideBytes;
-    this.#besideMsPerByte[index] = before + besideWeight * (ms / besideBytes - before);
+    const { name } = method;
+    const before = this.#besideMsPerByte.get(name) ?? ms / besideBytes;
+    this.#besideMsPerByte.set(name, before + besideWeight * (ms / besideBytes - before));
     return { bodyBytes, ms: 0, besideMs: ms };
   }
+}
+
+function noUsage(name: string): Usage {
+  return { name, batchCount: 0, pageCount: 0, rawBytes: 0, bodyBytes: 0, encodeMs: 0 };
 }
 
 function bytesOf(body: readonly Uint8Array[]): number {

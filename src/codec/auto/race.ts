@@ -202,6 +202,10 @@ export class Stay {
     if (wasRace) this.#ms *= stayMsGrowth;
   }
 
+  end(nowMs: number): void {
+    this.#untilMs = Math.min(this.#untilMs, nowMs);
+  }
+
   /** Ends when the link turns out to carry less than the method that was beaten. */
   isOn(
     nowMs: number,

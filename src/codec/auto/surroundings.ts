@@ -22,6 +22,8 @@ const hopePatience = 4;
 const hopePatienceMax = 8;
 /** The longer it was seen at its limit, the better that is known: at most so much. */
 const familiarMsMax = 500;
+/** No more can lie at the destination: what may be in flight. */
+const lyingBytesMax = 16 << 20;
 /** A link that carries less than this share of what was assumed is a disappointment. */
 const disappointmentShare = 0.8;
 
@@ -60,6 +62,8 @@ export class Link {
   #patience = 1;
   #familiarMs = 0;
   #isSettled = false;
+  /** What arrived beyond what it was assumed to carry, since the destination had taken all there was. */
+  #excessBytes = 0;
   /** At the latest look the destination had taken all there was. */
   #isDrained = true;
 
@@ -93,7 +97,10 @@ export class Link {
     // What the destination left lying arrives with what the link carries: that is no sign of a faster link.
     const wasDrained = this.#isDrained;
     this.#isDrained = seen.destinationIdleShare >= destinationIdleShareMin;
-    if (!wasDrained && bytesPerMs > this.bytesPerMs) return false;
+    const excessBytes = Math.max(0, bytesPerMs - this.bytesPerMs) * elapsedMs;
+    this.#excessBytes = wasDrained ? 0 : this.#excessBytes + excessBytes;
+    if (excessBytes > 0 && this.#excessBytes > 0 && this.#excessBytes <= lyingBytesMax)
+      return false;
     if (isFull(seen)) return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
     if (isBusy && (this.wasFull || !pilesUp)) this.#roomMs += elapsedMs;

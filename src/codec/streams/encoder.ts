@@ -144,17 +144,6 @@ export class StreamsEncoder implements BatchEncoder {
     this.#level = level;
   }
 
-  /** So many pages, or those that are kept already: to keep one costs both sides memory that was not touched yet. */
-  keepAtMost(pageCount: number): void {
-    const { control } = this.#workspace;
-    const slotCount = Math.min(
-      this.#slotCount,
-      Math.max(pageCount, control[layout.high] as number),
-    );
-    control[layout.slotCount] = slotCount;
-    if ((control[layout.hand] as number) >= slotCount) control[layout.hand] = 0;
-  }
-
   /** Of the batch that was encoded last: its streams, before they were compressed. */
   get streamsBytes(): number {
     const { control } = this.#workspace;

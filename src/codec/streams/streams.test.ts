@@ -180,34 +180,11 @@ test("records come back as they were, over any batches, resets and evictions; bo
         if (!isShared) assert.deepEqual(bodies[0], bodies[1]);
         else assert.equal(bodies[0]?.length, bodies[1]?.length);
         if (prng.chance(0.1)) for (const { encoder } of pairs) encoder.reset();
-        const mostPages = prng.pick([undefined, undefined, 0, 5, 90, Number.POSITIVE_INFINITY]);
-        if (mostPages === undefined) continue;
-        for (const { encoder } of pairs) encoder.keepAtMost(mostPages);
       }
       assert.deepEqual(pairs[0]?.encoder.counts, pairs[1]?.encoder.counts);
     }),
     { numRuns: 30 },
   );
-});
-
-test("pages beyond those to be kept are not, until more may be", () => {
-  const encoder = new StreamsEncoder({ method: "hybrid", memoryBytes: 16 << 20 });
-  const decoder = decoderOf();
-  const send = (records: readonly Buffer[]): number => {
-    const batch = batchOf(...records);
-    const body = encoded(encoder, batch) ?? assert.fail("it goes as streams");
-    decodesTo(decoder, body, batch);
-    return body.length;
-  };
-  const pages = noise(1);
-  encoder.keepAtMost(10);
-  send(pages);
-  // The first 10 are known, and of the others, which come again, some take their places.
-  assert.ok(send(pages.slice(0, 10)) < pageBytes);
-  assert.ok(send(pages.slice(10)) > 20 * pageBytes);
-  encoder.keepAtMost(Number.POSITIVE_INFINITY);
-  send(pages);
-  assert.ok(send(pages) < pageBytes);
 });
 
 test("with other threads bodies are what they are without, whichever is done first", async () => {

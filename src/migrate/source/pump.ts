@@ -68,6 +68,7 @@ export class SourcePump implements StreamSink {
   #socket: Socket | undefined;
   #slab: Slab | undefined;
   #ramEnded = false;
+  #isStarving = false;
   #owing: Promise<void> = Promise.resolve();
   #stopped = false;
   #mayStop = false;
@@ -105,8 +106,10 @@ export class SourcePump implements StreamSink {
     this.#readPages = options.readPages;
     this.#reader = new StreamReader(this);
     if (options.skip !== undefined) this.useSkip(options.skip);
-    this.receiver = new SlabReceiver(options.slabs ?? defaultSlabOptions, (slab, from, to) =>
-      this.#consume(slab, from, to),
+    this.receiver = new SlabReceiver(
+      options.slabs ?? defaultSlabOptions,
+      (slab, from, to) => this.#consume(slab, from, to),
+      (starving) => this.#starves(starving),
     );
   }
 
@@ -203,11 +206,21 @@ export class SourcePump implements StreamSink {
   unhold(reason: HoldReason): void {
     if (!this.#holds.delete(reason)) return;
     if (reason === "beside") this.sender.link.goesOnBeside(this.#clock.nowMs());
-    if (isForRoom(reason) && !this.#holds.has("window") && !this.#holds.has("pace")) {
-      this.sender.link.goesOn(this.#clock.nowMs());
-    }
+    if (isForRoom(reason)) this.#maySend();
     if (this.#holds.size > 0) return;
     this.receiver.goOn();
+  }
+
+  /** Only what waits for the link as it is keeps slabs. */
+  #starves(starving: boolean): void {
+    this.#isStarving = starving;
+    if (starving) this.sender.link.waits(this.#clock.nowMs());
+    else this.#maySend();
+  }
+
+  #maySend(): void {
+    if (this.#isStarving || this.#holds.has("window") || this.#holds.has("pace")) return;
+    this.sender.link.goesOn(this.#clock.nowMs());
   }
 
   acknowledged(ack: Acknowledgement, bytesPerMs: number): void {

@@ -47,6 +47,56 @@ for (const release of jdkReleases) {
   }
 }
 
+for (const release of jdkReleases) {
+  for (const capture of loadCaptures(release).filter(({ name }) => name.startsWith("parallel"))) {
+    test(`what lies between young spaces is dead, as long as nothing else lies there [${release}, ${capture.name}]`, async () => {
+      const { eden, old } = spaces(capture.oracle);
+      const memory = new Replay(capture);
+      const vm = await HotspotVm.open(memory);
+      const before = await vm.snapshot();
+      // As the collector leaves it when it shrinks eden.
+      replaceWord(memory, eden.end, eden.end - 0x10_0000, [eden.bottom, eden.top]);
+      const heap = await vm.snapshot();
+      assert.equal(heap.edenFreeBytes, before.edenFreeBytes - 0x10_0000);
+      assert.deepEqual(heap.dead, before.dead);
+      assert.deepEqual(heap.disposable, before.disposable);
+      assert.equal(heap.youngBytes, before.youngBytes);
+      // The gap reaches over the old space: whatever this is, it is no young generation.
+      const shiftBytes = eden.bottom - old.bottom + 0x10_0000;
+      for (const [word, near] of [
+        [eden.end - 0x10_0000, [eden.bottom, eden.top]],
+        [eden.top, [eden.bottom]],
+        [eden.bottom, []],
+      ] as const) {
+        replaceWord(memory, word, word - shiftBytes, near);
+      }
+      const strange = await vm.snapshot();
+      assert.ok(strange.disposable.every(({ address, bytes }) => !overlap(address, bytes, old)));
+    });
+  }
+}
+
+function overlap(address: number, bytes: number, { bottom, top }: Space): boolean {
+  return address < top && bottom < address + bytes;
+}
+
+/** In the object that also has the other words, within some hundred bytes. */
+function replaceWord(memory: Replay, from: number, to: number, near: readonly number[]): void {
+  for (const { bytes } of memory.pieces) {
+    const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    for (let at = 0; at + 8 <= view.length; at += 8) {
+      if (Number(view.readBigUInt64LE(at)) !== from) continue;
+      const around = view.subarray(Math.max(0, at - 64), at + 64);
+      const has = (word: number): boolean => {
+        const wanted = Buffer.alloc(8);
+        wanted.writeBigUInt64LE(BigInt(word));
+        return around.includes(wanted);
+      };
+      if (near.every(has)) view.writeBigUInt64LE(BigInt(to), at);
+    }
+  }
+}
+
 interface Space {
   readonly bottom: number;
   readonly top: number;
@@ -73,8 +123,16 @@ function spaces(text: string): Record<"eden" | "from" | "to" | "old", Space> {
 function assertSpaces(heap: HeapSnapshot, text: string): void {
   const { eden, from, to, old } = spaces(text);
   const all = [eden, from, to, old];
-  assert.deepEqual(heap.dead, joined(all.map(({ top, end }) => [top, end])));
   const young = [eden, from, to].map(({ bottom, end }): [number, number] => [bottom, end]);
+  // What Parallel left between them when it resized them.
+  const inOrder = young.toSorted(([a], [b]) => a - b);
+  for (const [i, [bottom]] of inOrder.slice(1).entries()) {
+    const [, end] = inOrder[i] as [number, number];
+    if (end < bottom) young.push([end, bottom]);
+  }
+  const gaps = young.slice(3);
+  const tails = all.map(({ top, end }): [number, number] => [top, end]);
+  assert.deepEqual(heap.dead, joined([...tails, ...gaps]));
   assert.deepEqual(heap.disposable, joined([...young, [old.top, old.end]]));
   assert.equal(heap.edenUsedBytes, eden.top - eden.bottom);
   assert.equal(heap.edenFreeBytes, eden.end - eden.top);
