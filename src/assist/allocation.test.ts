@@ -17,7 +17,7 @@ test("the rate counts what collections emptied in between", () => {
   meter.update(use(3, 20_000), 100);
   assert.equal(meter.bytesPerMs, 100);
   meter.update(use(5, 20_000), 400);
-  const rate = (100 * 1000 + (200_000 / 300) * 300) / 1300;
+  const rate = (100 * 100 + (200_000 / 300) * 300) / 400;
   assert.equal(Math.round(meter.bytesPerMs ?? 0), Math.round(rate));
   assert.equal(Math.round(meter.fullInMs(use(5, 85_000)) ?? 0), Math.round(15_000 / rate));
 });
@@ -80,4 +80,12 @@ test("where each short span has a collection, two of them tell", () => {
   assert.equal(meter.watchedMs, 250);
   meter.update(use(4, 60_000), 370);
   assert.equal(meter.bytesPerMs, 800);
+});
+
+test("a burst at the beginning counts for as long as it lasted", () => {
+  const meter = new AllocationMeter();
+  meter.update(use(1, 0), 0);
+  meter.update(use(1, 60_000), 100);
+  meter.update(use(1, 60_000), 1_100);
+  assert.equal(Math.round(meter.bytesPerMs ?? 0), Math.round(60_000 / 1_100));
 });

@@ -11,10 +11,10 @@ export interface EdenUse {
 
 /** Shorter spans say little: a thread takes its allocation buffer in one piece. */
 const spanMsMin = 50;
-/** A span of this length counts as much as all before it. */
+/** A span counts by its length, one of this length as much as all before it. */
 const evenSpanMs = 1_000;
 /** In a shorter one a collection hides what was allocated: eden need not have been full, nor have the same size after it. */
-const collectedSpanMsMin = 1_000;
+export const collectedSpanMsMin = 1_000;
 
 interface Look {
   readonly use: EdenUse;
@@ -49,9 +49,10 @@ export class AllocationMeter {
     }
     this.#hiddenSince = undefined;
     const spanMs = nowMs - from.atMs;
+    const watchedBeforeMs = this.watchedMs;
     this.watchedMs += spanMs;
     const rate = filledBytes(from, now) / spanMs;
-    const newest = spanMs / (spanMs + evenSpanMs);
+    const newest = spanMs / (spanMs + Math.min(evenSpanMs, watchedBeforeMs));
     this.bytesPerMs =
       this.bytesPerMs === undefined ? rate : this.bytesPerMs * (1 - newest) + rate * newest;
   }

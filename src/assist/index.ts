@@ -1,3 +1,4 @@
+export { collectedSpanMsMin } from "./allocation.ts";
 export { AgentClient } from "./agent/index.ts";
 export type { GcWay } from "./hold-jvm.ts";
 export type { JvmParticipant } from "./jvm.ts";

@@ -26,6 +26,9 @@ const batchBytesMin = 256;
 /** A batch goes as it is unless it shrinks to this share: it would cost the other side time for nothing. */
 const shareMax = 0.95;
 
+/** Shorter bodies would waste most of a buffer of the pool. */
+const pooledBytesMin = 8 << 10;
+
 const sampleCount = 8;
 const sampleBytes = 1 << 10;
 /** So many batches in a row are judged by their sample only; samples can err on mixed memory. */
@@ -82,6 +85,7 @@ export class StatelessEncoder implements BatchEncoder {
     const body = this.#tryToShrink(batch);
     const { id } = this;
     if (body === undefined) return { id, body: batch.pieces };
+    if (body.length < pooledBytesMin) return { id, body: [new Uint8Array(body)] };
     const buffer = this.#pool.take(body.length);
     buffer.set(body);
     const done = (): void => this.#pool.give(buffer);

@@ -111,12 +111,13 @@ export class GenerationalReader implements HeapReader {
   }
 }
 
-/** None where the old space lies among them. */
+/** None where it is not certain that nothing lies there. */
 function gapsBetween(spaces: readonly MemoryRange[], old: MemoryRange): MemoryRange[] {
   const sorted = spaces.toSorted((a, b) => a.address - b.address);
   const gaps = sorted.slice(1).map(({ address: end }, index) => {
     const { address, bytes } = sorted[index] as MemoryRange;
     return { address: address + bytes, bytes: end - address - bytes };
   });
-  return disjoint([...gaps, old]) ? gaps.filter(({ bytes }) => bytes > 0) : [];
+  const isCertain = spaces.every(({ bytes }) => bytes > 0) && disjoint([...spaces, ...gaps, old]);
+  return isCertain ? gaps.filter(({ bytes }) => bytes > 0) : [];
 }

@@ -15,7 +15,7 @@ export interface HeapFigures {
   readonly edenUsedBytes: number;
   /** What can still be allocated before a collection. G1: by its present plan, which it may change at each collection. */
   readonly edenFreeBytes: number;
-  /** Committed: eden and both survivors; G1: eden and survivor regions, and eden regions to come. */
+  /** Committed: eden and both survivors, with what lies between; G1: eden and survivor regions, and eden regions to come. */
   readonly youngBytes: number;
   readonly survivorUsedBytes: number;
   /** G1: old, humongous and archive regions. */

@@ -185,6 +185,14 @@ export class Chooser {
     return this.#surroundings.idleShare >= idleShareMin && this.#current < this.#pairs.length;
   }
 
+  /** The steps are other ones from here on: nothing is known of them. */
+  laddersChanged(): void {
+    for (const pair of this.#pairs) pair.clear();
+    this.#recent = new Recent();
+    this.#race.restart();
+    this.#isStepTried = false;
+  }
+
   /** From here on every millisecond counts: nothing is tried any more, neither a method nor the link. */
   settle(): void {
     this.#isSettled = true;

@@ -24,7 +24,7 @@ export interface Candidate {
  * In a first copy over a faster link, 640 Mbit/s, no pages are remembered: hardly one of them comes again, and what it takes to
  * look at them and to keep them, memory that both sides never touched above all, is a third to a half of the time of a batch.
  */
-const bareBytesPerMsMin = 80_000;
+const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
 /** Nor in rounds after it that are over so soon: a page is remembered before it is of use. */
 const bareAfterBulkMs = 1_000;
 
@@ -42,6 +42,7 @@ export class AutoEncoder implements BatchEncoder {
   readonly #candidates: readonly Candidate[];
   /** The same steps. */
   readonly #bare: readonly Candidate[];
+  #ladder: readonly Candidate[];
   readonly #start: number;
   /** In the order of their first use. */
   readonly #usage = new Map<string, Usage>();
@@ -61,6 +62,7 @@ export class AutoEncoder implements BatchEncoder {
     this.#idleMs = idleMs;
     this.#candidates = candidates;
     this.#bare = candidates.map((one) => one.bare ?? one);
+    this.#ladder = this.#bare;
     this.#start = candidates.findIndex(({ name }) => name === start);
     assert(this.#start >= 0, `a candidate to start with: ${start}`);
   }
@@ -158,16 +160,22 @@ export class AutoEncoder implements BatchEncoder {
 
   #next({ bytes, zeroCount }: PageBatch): Turn {
     const chooser = (this.#chooser ??= this.#begin());
+    this.#lookAtLadder();
     const turn = chooser.next(this.#clock.nowMs());
     chooser.sends(turn, bytes + zeroCount * zeroPageWorth);
     return turn;
   }
 
-  get #ladder(): readonly Candidate[] {
+  /** The steps as they are now. What was seen of them says nothing any more once they change. */
+  #lookAtLadder(): void {
     const bytesPerMs = this.#chooser?.linkBytesPerMs ?? 0;
     const untilMs = (this.#bulkEndMs ?? Number.POSITIVE_INFINITY) + bareAfterBulkMs;
-    const isBare = bytesPerMs >= bareBytesPerMsMin && this.#clock.nowMs() < untilMs;
-    return isBare ? this.#bare : this.#candidates;
+    const wasBare = this.#ladder === this.#bare;
+    const isFast = bytesPerMs >= (wasBare ? bareBytesPerMs.downTo : bareBytesPerMs.from);
+    const ladder = isFast && this.#clock.nowMs() < untilMs ? this.#bare : this.#candidates;
+    if (ladder === this.#ladder) return;
+    this.#ladder = ladder;
+    this.#chooser?.laddersChanged();
   }
 
   /** What it took to make an encoder is not the method's usual time: call this before looking at the clock. */

@@ -28,3 +28,13 @@ test("after the destination has taken all there was the count begins anew", () =
   }
   assert.ok(link.bytesPerMs <= first);
 });
+
+test("a destination that takes it unevenly shows no faster link", () => {
+  const link = new Link();
+  const first = link.bytesPerMs;
+  link.seen({ ...busy, bytesPerMs: first / 2 }, 50, false);
+  for (let i = 0; i < 200; i++) {
+    link.seen({ ...busy, bytesPerMs: first * (i % 2 === 0 ? 1.4 : 0.6) }, 50, false);
+    assert.equal(link.bytesPerMs, first);
+  }
+});

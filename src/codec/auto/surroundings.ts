@@ -97,10 +97,8 @@ export class Link {
     // What the destination left lying arrives with what the link carries: that is no sign of a faster link.
     const wasDrained = this.#isDrained;
     this.#isDrained = seen.destinationIdleShare >= destinationIdleShareMin;
-    const excessBytes = Math.max(0, bytesPerMs - this.bytesPerMs) * elapsedMs;
-    this.#excessBytes = wasDrained ? 0 : this.#excessBytes + excessBytes;
-    if (excessBytes > 0 && this.#excessBytes > 0 && this.#excessBytes <= lyingBytesMax)
-      return false;
+    if (wasDrained) this.#excessBytes = 0;
+    else if (this.#mayHaveLain(bytesPerMs, elapsedMs)) return false;
     if (isFull(seen)) return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
     if (isBusy && (this.wasFull || !pilesUp)) this.#roomMs += elapsedMs;
@@ -109,6 +107,16 @@ export class Link {
       if (bytesPerMs > this.#fullBytesPerMs * 1.2) this.#familiarMs = 0;
       this.#fullBytesPerMs = bytesPerMs;
     }
+    return false;
+  }
+
+  /** Whether what arrived may have lain at the destination before. */
+  #mayHaveLain(bytesPerMs: number, elapsedMs: number): boolean {
+    const excess = bytesPerMs - this.bytesPerMs;
+    this.#excessBytes = Math.max(0, this.#excessBytes + excess * elapsedMs);
+    if (excess <= 0) return false;
+    if (this.#excessBytes <= lyingBytesMax) return true;
+    this.#excessBytes = 0;
     return false;
   }
 

@@ -7,6 +7,7 @@ import { GodwitError, toErrorRecord } from "../../base/index.ts";
 import {
   type AssistReport,
   AssistSession,
+  collectedSpanMsMin,
   type AssistState,
   type DisposableFrames,
   type GoingOn,
@@ -49,6 +50,7 @@ const lookMs = 120;
  * meanwhile.
  */
 const refuseAfterMs = 1_000;
+const lastLookMs = collectedSpanMsMin + 20;
 /** Assumed until the link has been measured. */
 const linkBytesPerMsAssumed = 117_000;
 /**
@@ -249,7 +251,8 @@ export class Assistance {
         return undefined;
       }
       // Once at once, and once for good: an estimate that errs is not to get many chances.
-      waitMs = isKnown ? leftMs : lookMs;
+      // So long that a collection in between hides nothing.
+      waitMs = isKnown ? Math.max(leftMs, lastLookMs) : lookMs;
     }
   }
 

@@ -156,10 +156,10 @@ export class BatchSender {
     if (this.isBesideFull) await this.#outbox.emptied();
     const waitMs = this.debtMs();
     if (waitMs < 1 && !this.isWindowFull) return;
-    this.link.waits(this.#clock.nowMs());
+    this.link.waits(this.#clock.nowMs(), "owed");
     if (waitMs >= 1) await sleep(this.#clock, waitMs);
     while (this.isWindowFull && !isOver()) await sleep(this.#clock, roomPollMs);
-    this.link.goesOn(this.#clock.nowMs());
+    this.link.goesOn(this.#clock.nowMs(), "owed");
   }
 
   /**

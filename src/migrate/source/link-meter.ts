@@ -9,7 +9,11 @@ import type { LinkState } from "../../codec/index.ts";
 const everyMsFirst = 5;
 const everyMsMax = 50;
 
+/** Who may wait: whoever reads from QEMU, and whoever sends pages that were left out. */
+type Sender = "reader" | "owed";
+
 export class LinkMeter {
+  readonly #waiting = new Set<Sender>();
   #everyMs = everyMsFirst;
   #startMs: number | undefined;
   #startBytes = 0;
@@ -21,12 +25,18 @@ export class LinkMeter {
   #besideMs = 0;
   #besideSinceMs: number | undefined;
 
-  /** There is something to send from here on, but no room for it. */
-  waits(nowMs: number): void {
+  /** There is something to send from here on, but no room for it; `who` waits. */
+  waits(nowMs: number, who: Sender = "reader"): void {
+    this.#waiting.add(who);
     this.#waitsSinceMs ??= nowMs;
   }
 
-  goesOn(nowMs: number): void {
+  goesOn(nowMs: number, who: Sender = "reader"): void {
+    this.#waiting.delete(who);
+    if (this.#waiting.size === 0) this.#count(nowMs);
+  }
+
+  #count(nowMs: number): void {
     this.#waitedMs += nowMs - (this.#waitsSinceMs ?? nowMs);
     this.#waitsSinceMs = undefined;
   }
@@ -52,9 +62,8 @@ export class LinkMeter {
     }
     const ms = nowMs - this.#startMs;
     if (ms < this.#everyMs) return undefined;
-    const waits = this.#waitsSinceMs !== undefined;
     const waitsBeside = this.#besideSinceMs !== undefined;
-    this.goesOn(nowMs);
+    this.#count(nowMs);
     this.goesOnBeside(nowMs);
     const state = {
       bytesPerMs: (totalBytes - this.#startBytes) / ms,
@@ -64,7 +73,7 @@ export class LinkMeter {
     };
     this.#everyMs = Math.min(everyMsMax, this.#everyMs * 2);
     this.#begin(totalBytes, idleMs, nowMs);
-    if (waits) this.waits(nowMs);
+    if (this.#waiting.size > 0) this.#waitsSinceMs = nowMs;
     if (waitsBeside) this.waitsBeside(nowMs);
     return state;
   }

@@ -109,7 +109,10 @@ export class SourcePump implements StreamSink {
     this.receiver = new SlabReceiver(
       options.slabs ?? defaultSlabOptions,
       (slab, from, to) => this.#consume(slab, from, to),
-      (starving) => this.#starves(starving),
+      (starving) => {
+        this.#isStarving = starving;
+        this.#tellLink();
+      },
     );
   }
 
@@ -198,7 +201,7 @@ export class SourcePump implements StreamSink {
 
   hold(reason: HoldReason): void {
     this.#holds.add(reason);
-    if (isForRoom(reason)) this.sender.link.waits(this.#clock.nowMs());
+    this.#tellLink();
     if (reason === "beside") this.sender.link.waitsBeside(this.#clock.nowMs());
     this.receiver.holdBack();
   }
@@ -206,21 +209,17 @@ export class SourcePump implements StreamSink {
   unhold(reason: HoldReason): void {
     if (!this.#holds.delete(reason)) return;
     if (reason === "beside") this.sender.link.goesOnBeside(this.#clock.nowMs());
-    if (isForRoom(reason)) this.#maySend();
+    this.#tellLink();
     if (this.#holds.size > 0) return;
     this.receiver.goOn();
   }
 
-  /** Only what waits for the link as it is keeps slabs. */
-  #starves(starving: boolean): void {
-    this.#isStarving = starving;
-    if (starving) this.sender.link.waits(this.#clock.nowMs());
-    else this.#maySend();
-  }
-
-  #maySend(): void {
-    if (this.#isStarving || this.#holds.has("window") || this.#holds.has("pace")) return;
-    this.sender.link.goesOn(this.#clock.nowMs());
+  /** Whether it is the link that keeps records from being read. Slabs are kept by what waits for it as it is. */
+  #tellLink(): void {
+    const holds = [...this.#holds];
+    const starves = this.#isStarving && holds.every(isForRoom);
+    if (starves || holds.some(isForRoom)) this.sender.link.waits(this.#clock.nowMs());
+    else this.sender.link.goesOn(this.#clock.nowMs());
   }
 
   acknowledged(ack: Acknowledgement, bytesPerMs: number): void {
