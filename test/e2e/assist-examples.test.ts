@@ -118,9 +118,10 @@ describe("cache-server", { skip: missing("gcc") }, () => {
       begin: begin + i * 12_288,
       end: begin + i * 12_288 + 4096,
     }));
+    // The one that spoils nothing comes first: what was spoiled is found when it is asked for, which can take a while.
     for (const [ranges, outcome] of [
-      [everyThirdPage, "resume"],
       [[], "abort"],
+      [everyThirdPage, "resume"],
       [[arena], "resume"],
     ] as const) {
       const earlier = await stats();
