@@ -90,9 +90,9 @@ export class GenerationalReader implements HeapReader {
   ): RawHeap {
     const [eden, from, to, old] = spaces;
     const sound = spaces.every((space) => space !== undefined) && disjoint(spaces.map(whole));
-    const spacesOfYoung = [eden, from, to].map(whole);
-    const gaps = sound ? gapsBetween(spacesOfYoung, whole(old)) : [];
-    const young = [...spacesOfYoung, ...gaps];
+    const youngSpaces = [eden, from, to].map(whole);
+    const gaps = sound ? gapsBetween(youngSpaces, whole(old)) : [];
+    const young = [...youngSpaces, ...gaps];
     return {
       active,
       collections,

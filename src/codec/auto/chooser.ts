@@ -186,7 +186,7 @@ export class Chooser {
   }
 
   /** The steps are other ones from here on: nothing is known of them. */
-  laddersChanged(): void {
+  ladderChanged(): void {
     for (const pair of this.#pairs) pair.clear();
     this.#recent = new Recent();
     this.#race.restart();

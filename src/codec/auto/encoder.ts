@@ -175,7 +175,7 @@ export class AutoEncoder implements BatchEncoder {
     const ladder = isFast && this.#clock.nowMs() < untilMs ? this.#bare : this.#candidates;
     if (ladder === this.#ladder) return;
     this.#ladder = ladder;
-    this.#chooser?.laddersChanged();
+    this.#chooser?.ladderChanged();
   }
 
   /** What it took to make an encoder is not the method's usual time: call this before looking at the clock. */

@@ -7,8 +7,8 @@ import { GodwitError, toErrorRecord } from "../../base/index.ts";
 import {
   type AssistReport,
   AssistSession,
-  collectedSpanMsMin,
   type AssistState,
+  collectedSpanMsMin,
   type DisposableFrames,
   type GoingOn,
   type HoldReport,
@@ -50,6 +50,7 @@ const lookMs = 120;
  * meanwhile.
  */
 const refuseAfterMs = 1_000;
+/** So long before the last look that a collection in between hides nothing. */
 const lastLookMs = collectedSpanMsMin + 20;
 /** Assumed until the link has been measured. */
 const linkBytesPerMsAssumed = 117_000;
@@ -251,7 +252,6 @@ export class Assistance {
         return undefined;
       }
       // Once at once, and once for good: an estimate that errs is not to get many chances.
-      // So long that a collection in between hides nothing.
       waitMs = isKnown ? Math.max(leftMs, lastLookMs) : lookMs;
     }
   }
