@@ -15,6 +15,8 @@ import {
   type HeldJvm,
   holdNow,
   type HoldJvmOptions,
+  naturalMsMax,
+  sendRunningMs,
 } from "./hold-jvm.ts";
 import type { JvmParticipant } from "./jvm.ts";
 import {
@@ -41,6 +43,8 @@ const leadMs = 150;
 const usedShareMax = 0.4;
 /** A fuller eden is collected first. */
 const fullShare = 0.2;
+/** From the time when eden would be emptied until the program is held, about. */
+const untilEndMs = 1_000;
 /** A little behind the last object something may be written: a phantom's header, a filler. */
 const marginBytes = 64;
 const pageBytes = 4096;
@@ -121,9 +125,19 @@ async function emptyEden(
   const canCollect = (gc === "auto" || gc === "provoke") && isQuick;
   if (gc === "auto" && jvm.provokedMs > options.pauseMsMax) return;
   if (!canCollect || jvm.isIdle || heap.edenUsedBytes < edenBytes * fullShare) return;
-  await collect(agent, jvm, heap, { ...options, gc: "provoke", watchFree: false });
+  const isPeriodic = jvm.vm.collector === "g1";
+  if (isPeriodic && gc === "auto" && isSentRather(jvm, options.linkBytesPerMs)) return;
+  const how = isPeriodic ? gc : "provoke";
+  await collect(agent, jvm, heap, { ...options, gc: how, watchFree: false });
   await agent.thaw(jvm.process);
   await sleep(options.clock, gapMs);
+}
+
+/** A collection is neither near nor worth being asked for: what eden will hold by the end can be sent, in rounds. */
+function isSentRather({ allocation, heap }: JvmParticipant, linkBytesPerMs: number): boolean {
+  const fullInMs = allocation.fullInMs(heap) ?? Number.POSITIVE_INFINITY;
+  const atEndBytes = heap.edenUsedBytes + (allocation.bytesPerMs ?? 0) * untilEndMs;
+  return fullInMs > naturalMsMax.periodic && atEndBytes <= linkBytesPerMs * sendRunningMs.periodic;
 }
 
 /** Zeroes what is free and farthest from where the program allocates. Answers `clean` itself when nothing is left to do. */

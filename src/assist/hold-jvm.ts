@@ -60,12 +60,16 @@ export interface FreeMemory {
 
 /** With less than this in eden, sending it takes less time than a collection: while it stands still, */
 const sendRatherMs = 30;
-/** or in rounds, in which it runs; a periodic collection takes up to a second to come. */
-const sendRunningMs = { phantom: 60, periodic: 600 } as const;
+/** or in rounds, in which it runs; a periodic collection takes up to a second to come, and more is to follow. */
+export const sendRunningMs = { phantom: 60, periodic: 800 } as const;
 /** What may be sent at the most while the application stands still, when no collection can be had. */
 const sendMsMax = 200;
-/** A natural collection within this time is waited for rather than provoked; a periodic one takes half a second on average. */
-const naturalMsMax = { phantom: 150, periodic: 700 } as const;
+/**
+ * A natural collection within this time is waited for rather than provoked. A periodic one takes half a second to come on average,
+ * and begins a concurrent cycle: for a second or more applications have half of the processor, and its pauses may come just when
+ * the VM moves (xalan: silent for 700 to 1,000 ms).
+ */
+export const naturalMsMax = { phantom: 150, periodic: 1_500 } as const;
 /** An allocating application meets a full eden within milliseconds. */
 const phantomMs = 500;
 /** How much longer than predicted a natural collection may take. One that is asked for periodically may come by itself as well. */
@@ -74,8 +78,15 @@ const attemptsMax = 4;
 const nextSlack = 1.5;
 /** After a collection that promoted much, the next may be provoked only when this much new data is there to die. */
 const betweenAttemptsMs = 100;
-/** How often what is free is looked at while a collection is awaited. */
-const watchMs = 25;
+/**
+ * How often what is free is looked at while a collection is awaited: at least, and in shares of the time that is left. In a small
+ * guest each look takes its time from the application, which would be the later in filling its eden.
+ */
+const watchMsMin = 25;
+const watchShare = 0.25;
+const watchMsMax = 400;
+/** The same for looks whether it has come; once it is under way the agent looks more often by itself. */
+const pollUs = 2_000;
 /** A standstill within this time is announced. */
 const soonMs = 150;
 
@@ -102,7 +113,9 @@ export async function holdJvm(
     const late = clock.nowMs() + nextMs > options.untilMs || attempt === attemptsMax;
     // Survivors of a collection travel while the application stands still; the longer they live, the sooner they are promoted.
     const livingBytes = promotedBytes + heap.survivorUsedBytes;
-    const settled = heap.settled && (livingBytes <= promotedBytesMax || how === "none");
+    const settled =
+      heap.settled &&
+      (how === "none" || (livingBytes <= promotedBytesMax && isCollected(before, heap, options)));
     const good = !heap.active && (settled || late);
     if (good) {
       return {
@@ -121,6 +134,16 @@ export async function holdJvm(
     if (late) throw new GodwitError("TIMEOUT", "the Java VM was collecting whenever it was held");
     await sleep(clock, betweenAttemptsMs);
   }
+}
+
+/** Of G1's pauses some collect nothing: eden is as full as before. */
+function isCollected(
+  before: HeapSnapshot,
+  after: HeapSnapshot,
+  { linkBytesPerMs }: HoldJvmOptions,
+): boolean {
+  const fewBytes = linkBytesPerMs * sendRatherMs;
+  return after.edenUsedBytes < before.edenUsedBytes || after.edenUsedBytes <= fewBytes;
 }
 
 /** What has been free all the time; nothing, if there was a collection that nobody saw. */
@@ -155,16 +178,19 @@ export async function collect(
   const runningMs =
     kind === "periodic" && watchFree ? Number.POSITIVE_INFINITY : sendRunningMs[kind];
   const cheapMs = sendsRunning ? runningMs : sendRatherMs;
-  const cheap = heap.edenUsedBytes / Math.max(1, linkBytesPerMs) <= cheapMs;
+  const edenMs = heap.edenUsedBytes / Math.max(1, linkBytesPerMs);
+  const fullInMs = jvm.allocation.fullInMs(heap);
+  const waitMsMax = naturalMsMax[kind];
+  const isNear = fullInMs !== undefined && fullInMs <= waitMsMax;
+  // To wait may take less time than to send it.
+  const cheap = edenMs <= cheapMs && !(isNear && edenMs > sendRatherMs && fullInMs < edenMs);
   const isDear = sendsRunning && jvm.provokedMs > options.pauseMsMax;
   if (gc === "none" || (gc === "auto" && (cheap || isDear || jvm.isIdle))) {
     options.soon?.();
     return { how: "none", held: await holdNow(agent, jvm, options) };
   }
   if (gc === "wait") return await natural(agent, jvm, heap, leftMs, options);
-  const fullInMs = jvm.allocation.fullInMs(heap);
-  const waitMsMax = naturalMsMax[kind];
-  if (gc === "auto" && fullInMs !== undefined && fullInMs <= waitMsMax) {
+  if (gc === "auto" && isNear) {
     const waitMs = Math.min(leftMs, fullInMs * naturalSlack[kind] + 200);
     if (fullInMs <= soonMs) options.soon?.();
     try {
@@ -179,7 +205,6 @@ export async function collect(
     if (held !== undefined) return held;
   } catch (error) {
     // Nobody allocates, so that what is in eden will hardly change either: it can be sent.
-    const edenMs = heap.edenUsedBytes / Math.max(1, linkBytesPerMs);
     const sendable = sendsRunning || jvm.isIdle || edenMs <= sendMsMax;
     if (!isTimeout(error) || !sendable) throw error;
     return { how: "none", held: await holdNow(agent, jvm, options) };
@@ -209,10 +234,12 @@ async function natural(
   heap: HeapSnapshot,
   timeoutMs: number,
   { clock, holdMs, signal, watchFree }: HoldJvmOptions,
+  often?: "often",
 ): Promise<Hold> {
   const { activeAddress, counterAddress } = jvm.vm;
   const { collections } = heap;
-  const wait = { activeAddress, counterAddress, counterValue: collections, holdMs };
+  const polls = often === undefined ? { pollUs } : {};
+  const wait = { activeAddress, counterAddress, counterValue: collections, holdMs, ...polls };
   const ms = Math.max(1, timeoutMs);
   const ended = new AbortController();
   const watched = watchFree
@@ -237,13 +264,15 @@ async function watch(
 ): Promise<FreeMemory> {
   const { collections } = heap;
   let ranges = heap.dead;
+  let leftMs = jvm.allocation.fullInMs(heap) ?? 0;
   while (!signal.aborted) {
-    await sleep(clock, watchMs);
+    await sleep(clock, Math.min(watchMsMax, Math.max(watchMsMin, leftMs * watchShare)));
     if (signal.aborted) break;
     try {
       const now = await jvm.snapshot();
       if (now.collections !== collections || now.active) break;
       ranges = now.dead;
+      leftMs = jvm.allocation.fullInMs(now) ?? 0;
     } catch {
       // Whoever waits for the collection hears of it.
       break;
@@ -279,7 +308,8 @@ async function phantom(
   // As it was held: exact but for the array's header, at the beginning of what was free.
   const free = { collections: heap.collections, ranges: heap.dead };
   try {
-    const { held } = await natural(agent, jvm, heap, phantomMs, { ...options, watchFree: false });
+    const quick = { ...options, watchFree: false };
+    const { held } = await natural(agent, jvm, heap, phantomMs, quick, "often");
     return { how: "provoked", held, free };
   } catch (error) {
     if (!timedOut(error)) throw error;

@@ -23,6 +23,8 @@ export class JvmParticipant implements Participant {
   readonly allocation = new AllocationMeter();
   readonly #clock: Clock;
   #pauses: PauseTimes | undefined;
+  /** What a snapshot says of collections is more than those of eden, whose number is read elsewhere. */
+  #countsOthers: boolean;
   /** The newest one. */
   heap: HeapSnapshot;
 
@@ -31,7 +33,8 @@ export class JvmParticipant implements Participant {
     this.vm = vm;
     this.heap = heap;
     this.#clock = clock;
-    this.allocation.update(heap, clock.nowMs());
+    this.#countsOthers = vm.collector === "g1";
+    this.#learn(heap);
   }
 
   /** Fails with ASSIST_UNSUPPORTED when this JVM is to travel as ordinary memory, with AGENT_* otherwise. */
@@ -53,8 +56,27 @@ export class JvmParticipant implements Participant {
 
   async snapshot(): Promise<HeapSnapshot> {
     this.heap = await this.vm.snapshot();
-    this.allocation.update(this.heap, this.#clock.nowMs());
+    this.#learn(this.heap);
     return this.heap;
+  }
+
+  /** A snapshot from which as much is learned as can be of how fast it allocates. */
+  async look(): Promise<HeapSnapshot> {
+    if (this.vm.collector !== "g1") return await this.snapshot();
+    const before = await this.vm.youngCollections();
+    this.#countsOthers = before !== undefined;
+    this.heap = await this.vm.snapshot();
+    const collections = await this.vm.youngCollections();
+    if (collections === undefined) this.#learn(this.heap);
+    else if (collections === before) {
+      this.allocation.update({ ...this.heap, collections }, this.#clock.nowMs());
+    }
+    return this.heap;
+  }
+
+  /** G1 counts as a collection what empties no eden: taken for one, it would seem to have been filled once more. */
+  #learn(heap: HeapSnapshot): void {
+    if (!this.#countsOthers) this.allocation.update(heap, this.#clock.nowMs());
   }
 
   /** Known to allocate hardly anything: what is in its eden stays there. */
@@ -85,7 +107,7 @@ export class JvmParticipant implements Participant {
 
   /** Of an idle one only what is free: its eden will not be collected. */
   async disposable(): Promise<readonly MemoryRange[]> {
-    const heap = await this.snapshot();
+    const heap = await this.look();
     this.#pauses = (await this.vm.pauseTimes()) ?? this.#pauses;
     return this.isIdle ? heap.dead : heap.disposable;
   }

@@ -63,9 +63,9 @@ const shortRoundMs = 250;
 const worthShare = 0.9;
 /**
  * To find out that it does not pay after all costs a round, a tenth of time and traffic: what is promised before anything is measured has to be
- * worth that. Guests that were helped in the end were promised 0.52 to 0.77 of the traffic, those that were not 0.85 to 0.97.
+ * worth that. Guests that were helped in the end were promised 0.52 to 0.85 of the traffic, those that were not 0.86 to 0.97.
  */
-const beginShare = 0.8;
+const beginShare = 0.855;
 const zeroRecordShare = 9 / 4096;
 /**
  * A guest that dirties nearly as much as the link carries needs round after round until little is left, if it ever comes to that:
@@ -81,22 +81,23 @@ const doubtfulDowntime = 1.25;
 const clearShare = 2 / 3;
 const clearDowntime = 1.1;
 
-/** From the order to stop until QEMU has stopped the VM. */
-const stopMs = 30;
+/** What is left of a round that is under way. */
+const partRoundMs = 30;
 /** What applications wait for that are held until the VM runs again: for the VM to stop, and to be let go after its start. */
 const heldOnMs = 40;
 
 /**
  * When applications go on whose memory was zeroed: `rounds`: at once, and ordinary rounds follow until little is left;
- * `briefly`: at once, and the VM is stopped as soon as it can be; `arrived`: when the VM runs at the destination.
+ * `oneRound`: at once, and the VM is stopped after the next round, so that their two standstills are apart; `arrived`: when the
+ * VM runs at the destination.
  */
-export type GoingOn = "rounds" | "briefly" | "arrived";
+export type GoingOn = "rounds" | "oneRound" | "arrived";
 
 /** They are not to stand still for longer than what they would allocate meanwhile takes to send. */
 export function goingOn(allocationBytesPerMs: number, linkBytesPerMs: number): GoingOn {
   // Rounds get shorter, each half as long as the one before.
   if (allocationBytesPerMs * 2 <= linkBytesPerMs) return "rounds";
-  return allocationBytesPerMs * stopMs <= linkBytesPerMs * heldOnMs ? "briefly" : "arrived";
+  return allocationBytesPerMs * partRoundMs <= linkBytesPerMs * heldOnMs ? "oneRound" : "arrived";
 }
 
 export function predict(input: PredictionInput): Prediction {
@@ -114,20 +115,32 @@ export function predict(input: PredictionInput): Prediction {
   );
   const { allocationBytesPerMs, linkBytesPerMs, holdMs } = input;
   const goes = goingOn(allocationBytesPerMs, linkBytesPerMs);
-  const allocatedMs = (allocationBytesPerMs * stopMs) / linkBytesPerMs;
-  const late: Estimate =
-    goes === "rounds"
-      ? estimate(input, lateBytes, (ms) => other(ms) + young(ms))
-      : { totalMs: lateMs, wireBytes: lateBytes, appDowntimeMs: lateMs + restMs };
-  const stopsMs = {
-    rounds: Math.max(holdMs, Math.min(late.appDowntimeMs, lateMs + restMs + allocatedMs)),
-    briefly: Math.max(holdMs, late.appDowntimeMs + allocatedMs),
-    arrived: holdMs + late.appDowntimeMs,
+  const allocatedMs = young(partRoundMs) / linkBytesPerMs;
+  // One more round brings what lived on; while it takes its time, more is allocated, and that is sent at the end.
+  const roundMs = lateMs + allocatedMs;
+  const lastMs = young(roundMs) / linkBytesPerMs;
+  const lates: Readonly<Record<GoingOn, () => Estimate>> = {
+    rounds: () => {
+      const late = estimate(input, lateBytes, (ms) => other(ms) + young(ms));
+      const stopMs = Math.min(late.appDowntimeMs, lateMs + restMs + allocatedMs);
+      return { ...late, appDowntimeMs: Math.max(holdMs, stopMs) };
+    },
+    oneRound: () => ({
+      totalMs: roundMs + lastMs,
+      wireBytes: (roundMs + lastMs) * linkBytesPerMs,
+      appDowntimeMs: Math.max(holdMs, lastMs + restMs),
+    }),
+    arrived: () => ({
+      totalMs: lateMs,
+      wireBytes: lateBytes,
+      appDowntimeMs: holdMs + lateMs + restMs,
+    }),
   };
+  const late = lates[goes]();
   const assisted: Estimate = {
     totalMs: plain.totalMs + input.waitMs + holdMs + late.totalMs,
     wireBytes: plain.wireBytes + late.wireBytes,
-    appDowntimeMs: stopsMs[goes],
+    appDowntimeMs: late.appDowntimeMs,
   };
   const savesTraffic = assisted.wireBytes <= without.wireBytes * beginShare;
   const saves =

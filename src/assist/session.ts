@@ -209,6 +209,21 @@ export class AssistSession implements AsyncDisposable {
     );
   }
 
+  /**
+   * Looks at heaps for how fast they fill, and at nothing else: a few ms each. Whoever looks seldom sees collections only, and
+   * G1's often come long before eden is full.
+   */
+  async lookAtHeaps(): Promise<void> {
+    for (const jvm of this.jvms) {
+      try {
+        await jvm.look();
+      } catch (error) {
+        // What is to become of this one is decided when it is refreshed.
+        if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
+      }
+    }
+  }
+
   async #refreshApplications(): Promise<void> {
     const connections = await this.agent.applications();
     for (const connection of connections) {
@@ -301,7 +316,7 @@ export class AssistSession implements AsyncDisposable {
     let judgedFromMs: number | undefined;
     const soon = (): void => {
       // Whoever goes on gives QEMU time to hear of it later.
-      if (judgedFromMs !== undefined || goes === "rounds") return;
+      if (judgedFromMs !== undefined || goes !== "arrived") return;
       judgedFromMs = clock.nowMs();
       given.soon();
     };

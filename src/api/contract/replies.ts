@@ -118,7 +118,7 @@ export const assist = z.object({
       survivorBytes: z.number(),
       edenBytes: z.number(),
       applicationCount: z.number(),
-      goesOn: z.enum(["rounds", "briefly", "arrived"]).optional(),
+      goesOn: z.enum(["rounds", "oneRound", "arrived"]).optional(),
       jvms: z
         .array(
           z.object({

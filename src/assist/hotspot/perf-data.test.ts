@@ -69,6 +69,12 @@ test("the mean and the last pause, in the JVM's own ticks", async () => {
   });
 });
 
+test("how many young collections have begun", async () => {
+  const found = await PerfData.find(memoryOf(perfData(usual)), structs(pointerAt));
+  const more = { ...usual, "sun.gc.collector.0.invocations": 9n };
+  assert.equal(await found?.youngCollections(memoryOf(perfData(more))), 9);
+});
+
 test("a JVM without performance data, or with data of another form, has none", async () => {
   assert.equal(await PerfData.find(memoryOf(perfData(usual)), structs(undefined)), undefined);
   const other = perfData(usual);

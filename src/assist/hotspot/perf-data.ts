@@ -57,6 +57,12 @@ export class PerfData {
     return addresses === undefined ? undefined : new PerfData(addresses);
   }
 
+  /** How many young collections have begun. One round trip. */
+  async youngCollections(memory: BoundedMemory): Promise<number> {
+    const [count] = await memory.read([{ address: this.#addresses.count, bytes: 8 }]);
+    return (count as View).u64(0);
+  }
+
   /** One round trip. Undefined: no collection yet, or read while one ended. */
   async read(memory: BoundedMemory): Promise<PauseTimes | undefined> {
     const { frequency, count, time, entry, exit } = this.#addresses;

@@ -110,11 +110,25 @@ export class HotspotVm {
   }
 
   /** How long young collections took; undefined when the JVM does not say. Three round trips, then one. Fails with AGENT_*. */
-  async pauseTimes(): Promise<PauseTimes | undefined> {
+  pauseTimes(): Promise<PauseTimes | undefined> {
+    return this.#readPerfData((data, memory) => data.read(memory));
+  }
+
+  /**
+   * How many young collections have begun: G1's counter at `counterAddress` counts other pauses as well. Undefined when the JVM
+   * does not say. One round trip. Fails with AGENT_*.
+   */
+  youngCollections(): Promise<number | undefined> {
+    return this.#readPerfData((data, memory) => data.youngCollections(memory));
+  }
+
+  async #readPerfData<T>(
+    read: (data: PerfData, memory: BoundedMemory) => Promise<T>,
+  ): Promise<T | undefined> {
     const bounded = new BoundedMemory(this.#memory, snapshotBudget);
     try {
       this.#perfData ??= (await PerfData.find(bounded, this.#parts.structs)) ?? "none";
-      return this.#perfData === "none" ? undefined : await this.#perfData.read(bounded);
+      return this.#perfData === "none" ? undefined : await read(this.#perfData, bounded);
     } catch (error) {
       if (!(error instanceof GodwitError) || error.code !== "ASSIST_UNSUPPORTED") throw error;
       this.#perfData = "none";

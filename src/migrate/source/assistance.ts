@@ -320,6 +320,8 @@ export class Assistance {
   /** Judged by the collections that it had; if they are not known, by what it has to copy. */
   #collectionMs(jvm: JvmParticipant): number {
     if (jvm.isIdle || this.#sendsEden(jvm)) return 0;
+    // G1, zeroed early, is not asked for another one.
+    if (jvm.vm.collector === "g1" && scrubsEarly(jvm)) return 0;
     const { collectionMs, survivorBytesPerMs } = this.#processor;
     return jvm.collectionMs ?? collectionMs + jvm.heap.survivorUsedBytes / survivorBytesPerMs;
   }
@@ -365,6 +367,14 @@ export class Assistance {
       this.#refreshing = undefined;
     });
     await this.#refreshing;
+  }
+
+  /** Looks how fast heaps fill. Fails when the guest does not answer. */
+  async lookAtHeaps(): Promise<void> {
+    const session = this.#session;
+    if (!this.isActive || session === undefined || this.#holding || this.#zeroing) return;
+    if (this.#refreshing !== undefined) return;
+    await withDeadline(this.#clock, refreshMs, "looking at heaps", session.lookAtHeaps());
   }
 
   async #refresh(session: AssistSession): Promise<void> {

@@ -24,6 +24,8 @@ class World {
   leftBytes = 0;
   isActive = true;
   goesOn: GoingOn = "arrived";
+  looks = 0;
+  lookFails = false;
   /** What `hold` does. */
   hold: (soon: () => void, held: () => Promise<void>) => Promise<void> = async (soon, held) => {
     soon();
@@ -60,6 +62,10 @@ class World {
         return isActive();
       },
       refresh: note("refresh"),
+      lookAtHeaps: async () => {
+        this.looks++;
+        if (this.lookFails) throw new Error("the agent is gone");
+      },
       attach: () => {},
       grows: false,
       earlyScrubMs: () => 1_000,
@@ -224,6 +230,26 @@ test("applications that went on: a pass, what is owed, then less and less patien
   assert.equal(world.timers.length, 0);
 });
 
+test("applications that write as fast as the link carries: one round after they went on, the VM is stopped", async () => {
+  const world = new World();
+  world.goesOn = "oneRound";
+  await world.rounds.prepare(1);
+  assert.equal(world.at("owed"), -1, "not while they stand still");
+  world.phase = "switchover";
+  world.log.length = 0;
+  world.sent.resolve();
+  const ended = world.rounds.end(1000, 360, () => false);
+  await Promise.resolve();
+  assert.equal(world.rounds.passBegan(20), undefined);
+  for (let i = 0; i < 20; i++) await Promise.resolve();
+  assert.deepEqual(world.log, [], "a whole round is between the two standstills");
+  void world.rounds.passBegan(200);
+  await ended;
+  assert.deepEqual(world.log, ["owed", "gate opens", "gate opens", "no pace", "may end"]);
+  world.rounds.close();
+  assert.equal(world.timers.length, 0);
+});
+
 /** How often time passed until the VM was stopped by force. */
 async function forced(world: World): Promise<number> {
   world.goesOn = "rounds";
@@ -256,6 +282,22 @@ test("a QEMU that cannot be told how much may be left: the VM is stopped after o
   const world = new World();
   world.canBeArmed = false;
   assert.ok((await forced(world)) <= 3);
+});
+
+test("heaps are looked at again and again, in the rounds only; an agent that is gone: on without", async () => {
+  const world = new World();
+  world.rounds.began([{ pageCount: 1000 } as unknown as RamBlock]);
+  world.rounds.decided();
+  world.phase = "rounds";
+  for (let i = 0; i < 3; i++) await tick(world);
+  assert.equal(world.looks, 3);
+  world.lookFails = true;
+  await tick(world);
+  assert.ok(world.log.includes("let go"));
+  world.phase = "preparing";
+  const { looks } = world;
+  await tick(world);
+  assert.equal(world.looks, looks);
 });
 
 test("what can be zeroed early is zeroed while the first round ends, once, and is waited for", async () => {

@@ -34,7 +34,7 @@ const rests = [
 ] as const;
 /** QEMU looks at its limits ten times a second. */
 const restLookMs = 160;
-/** Between two looks at what is disposable, as long as it grows. */
+/** Between two looks at heaps. */
 const hintsMs = 400;
 
 export interface AssistedRoundsOptions {
@@ -129,15 +129,24 @@ export class AssistedRounds {
     if (skip.owedCount >= owedPagesMax) await pump.sendOwed();
   }
 
-  /** Besides at each round's begin, as long as disposable memory still comes into being. */
+  /** Besides at each round's begin, as long as disposable memory still comes into being; if not, only how fast it is used. */
   #keepFresh(): void {
     const { assistance, clock, phase, start } = this.#options;
     clock.after(hintsMs, () => {
       const isEarly = phase() === "rounds" || phase() === "setup";
       if (!assistance.isActive || !isEarly) return;
       this.#scrubInTime();
-      start((assistance.grows ? this.refresh() : Promise.resolve()).then(() => this.#keepFresh()));
+      const looked = assistance.grows ? this.refresh() : this.#lookAtHeaps();
+      start(looked.then(() => this.#keepFresh()));
     });
+  }
+
+  async #lookAtHeaps(): Promise<void> {
+    try {
+      await this.#options.assistance.lookAtHeaps();
+    } catch (error) {
+      await this.#withdraw("failed", toErrorRecord(error).message);
+    }
   }
 
   /** What can be zeroed before applications are held is zeroed while the first round ends. */
@@ -191,8 +200,8 @@ export class AssistedRounds {
         async (goesOn) => {
           this.#holds = true;
           pump.unhold("round");
-          // Most of it was written by the collection just now: QEMU sends it.
-          if (goesOn !== "rounds") await pump.sendOwed();
+          // Most of it was written by the collection just now: QEMU sends it in the round that follows.
+          if (goesOn === "arrived") await pump.sendOwed();
         },
       );
       say(heldText(held));
@@ -219,15 +228,24 @@ export class AssistedRounds {
     if (phase() === "preparing") await qemu()?.forceSwitchover();
   }
 
-  /** After `prepare`: lets QEMU stop the VM, at once or when little is left. */
+  /** After `prepare`: lets QEMU stop the VM, at once, after one round, or when little is left. */
   async end(bytesPerMs: number, downtimeLimitMs: number, isStopped: () => boolean): Promise<void> {
     const { assistance, phase, pump, qemu } = this.#options;
     const isOver = (): boolean => phase() !== "switchover" || isStopped();
-    if (assistance.goesOn === "rounds") await this.#converge(bytesPerMs, downtimeLimitMs, isOver);
+    const { goesOn } = assistance;
+    if (goesOn === "rounds" || goesOn === "oneRound") await this.#roundAfterHold();
+    if (goesOn === "rounds") await this.#converge(bytesPerMs, downtimeLimitMs, isOver);
     if (isOver()) return;
     pump.allowSwitchover();
     pump.liftBandwidth();
     await qemu()?.forceSwitchover();
+  }
+
+  /** The pass under way may have begun before the collection: the next one brings what that wrote, and the zeroes. */
+  async #roundAfterHold(): Promise<void> {
+    // However slowly what is owed may be sent, the switch-over has a deadline.
+    this.#after(passMsMax, () => this.#options.pump.liftBandwidth());
+    await this.#restSent(2);
   }
 
   /** Ordinary rounds: returns when the VM is stopped, or when another round would leave no less. */
@@ -236,11 +254,7 @@ export class AssistedRounds {
     downtimeLimitMs: number,
     isOver: () => boolean,
   ): Promise<void> {
-    const { clock, pump, qemu } = this.#options;
-    // However slowly what is owed may be sent, the switch-over has a deadline.
-    this.#after(passMsMax, () => pump.liftBandwidth());
-    // The pass under way may have begun before the collection: the next one brings what that wrote, and the zeroes.
-    await this.#restSent(2);
+    const { clock, qemu } = this.#options;
     const restMs = Math.max(reserveMs, downtimeLimitMs - reserveMs);
     for (const { share, patienceMs } of rests) {
       if (isOver()) return;
