@@ -67,9 +67,14 @@ export class AllocationMeter {
       return await work();
     } finally {
       this.#pauses--;
-      this.#last = undefined;
-      this.#hiddenSince = undefined;
+      this.forget();
     }
+  }
+
+  /** The next look is not to be compared with those before it. */
+  forget(): void {
+    this.#last = undefined;
+    this.#hiddenSince = undefined;
   }
 
   /** When eden is full if allocation goes on like this; undefined when it is not known or will not be. */

@@ -15,6 +15,7 @@ import {
   type HeldJvm,
   holdNow,
   type HoldJvmOptions,
+  isCollected,
   naturalMsMax,
   sendRunningMs,
 } from "./hold-jvm.ts";
@@ -45,6 +46,8 @@ const usedShareMax = 0.4;
 const fullShare = 0.2;
 /** From the time when eden would be emptied until the program is held, about. */
 const untilEndMs = 1_000;
+/** G1 may have paused without collecting anything. */
+const emptyAttemptsMax = 2;
 /** A little behind the last object something may be written: a phantom's header, a filler. */
 const marginBytes = 64;
 const pageBytes = 4096;
@@ -128,8 +131,14 @@ async function emptyEden(
   const isPeriodic = jvm.vm.collector === "g1";
   if (isPeriodic && gc === "auto" && isSentRather(jvm, options.linkBytesPerMs)) return;
   const how = isPeriodic ? gc : "provoke";
-  await collect(agent, jvm, heap, { ...options, gc: how, watchFree: false });
-  await agent.thaw(jvm.process);
+  let before = heap;
+  for (let attempt = 1; attempt <= emptyAttemptsMax; attempt++) {
+    await collect(agent, jvm, before, { ...options, gc: how, watchFree: false });
+    const after = await jvm.snapshot();
+    await agent.thaw(jvm.process);
+    if (isCollected(before, after, options)) break;
+    before = after;
+  }
   await sleep(options.clock, gapMs);
 }
 

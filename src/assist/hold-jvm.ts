@@ -84,7 +84,7 @@ const betweenAttemptsMs = 100;
  */
 const watchMsMin = 25;
 const watchShare = 0.25;
-const watchMsMax = 400;
+const watchMsMax = 100;
 /** The same for looks whether it has come; once it is under way the agent looks more often by itself. */
 const pollUs = 2_000;
 /** A standstill within this time is announced. */
@@ -137,10 +137,10 @@ export async function holdJvm(
 }
 
 /** Of G1's pauses some collect nothing: eden is as full as before. */
-function isCollected(
+export function isCollected(
   before: HeapSnapshot,
   after: HeapSnapshot,
-  { linkBytesPerMs }: HoldJvmOptions,
+  { linkBytesPerMs }: Pick<HoldJvmOptions, "linkBytesPerMs">,
 ): boolean {
   const fewBytes = linkBytesPerMs * sendRatherMs;
   return after.edenUsedBytes < before.edenUsedBytes || after.edenUsedBytes <= fewBytes;
@@ -198,19 +198,21 @@ export async function collect(
     } catch (error) {
       if (!timedOut(error)) throw error;
     }
+    // What was to come did not: it is sent where that costs less than to ask for it.
+    if (edenMs <= cheapMs) return { how: "none", held: await holdNow(agent, jvm, options) };
   }
   try {
     const provoke = kind === "periodic" ? periodic : phantom;
     const held = await jvm.allocation.pausedFor(() => provoke(agent, jvm, options));
     if (held !== undefined) return held;
+    // There is no way to make this one collect.
+    return await natural(agent, jvm, heap, untilMs - clock.nowMs(), options);
   } catch (error) {
     // Nobody allocates, so that what is in eden will hardly change either: it can be sent.
     const sendable = sendsRunning || jvm.isIdle || edenMs <= sendMsMax;
     if (!isTimeout(error) || !sendable) throw error;
     return { how: "none", held: await holdNow(agent, jvm, options) };
   }
-  // There is no way to make this one collect.
-  return await natural(agent, jvm, heap, untilMs - clock.nowMs(), options);
 }
 
 /** Holds one whenever it does not collect. */
@@ -266,7 +268,8 @@ async function watch(
   let ranges = heap.dead;
   let leftMs = jvm.allocation.fullInMs(heap) ?? 0;
   while (!signal.aborted) {
-    await sleep(clock, Math.min(watchMsMax, Math.max(watchMsMin, leftMs * watchShare)));
+    const ms = Math.min(watchMsMax, Math.max(watchMsMin, leftMs * watchShare));
+    await sleep(clock, ms, signal);
     if (signal.aborted) break;
     try {
       const now = await jvm.snapshot();

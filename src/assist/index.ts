@@ -1,6 +1,6 @@
 export { collectedSpanMsMin } from "./allocation.ts";
 export { AgentClient } from "./agent/index.ts";
-export type { GcWay } from "./hold-jvm.ts";
+export { type GcWay, naturalMsMax, sendRunningMs } from "./hold-jvm.ts";
 export type { JvmParticipant } from "./jvm.ts";
 export type { DisposableKind } from "./participant.ts";
 export {

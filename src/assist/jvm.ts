@@ -64,14 +64,18 @@ export class JvmParticipant implements Participant {
   async look(): Promise<HeapSnapshot> {
     if (this.vm.collector !== "g1") return await this.snapshot();
     const before = await this.vm.youngCollections();
-    this.#countsOthers = before !== undefined;
-    this.heap = await this.vm.snapshot();
+    const heap = await this.vm.snapshot();
     const collections = await this.vm.youngCollections();
-    if (collections === undefined) this.#learn(this.heap);
+    const countsOthers = collections !== undefined;
+    // The two counts have nothing to do with each other.
+    if (countsOthers !== this.#countsOthers) this.allocation.forget();
+    this.#countsOthers = countsOthers;
+    this.heap = heap;
+    if (collections === undefined) this.#learn(heap);
     else if (collections === before) {
-      this.allocation.update({ ...this.heap, collections }, this.#clock.nowMs());
+      this.allocation.update({ ...heap, collections }, this.#clock.nowMs());
     }
-    return this.heap;
+    return heap;
   }
 
   /** G1 counts as a collection what empties no eden: taken for one, it would seem to have been filled once more. */

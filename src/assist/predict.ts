@@ -83,8 +83,6 @@ const clearDowntime = 1.1;
 
 /** What is left of a round that is under way. */
 const partRoundMs = 30;
-/** What applications wait for that are held until the VM runs again: for the VM to stop, and to be let go after its start. */
-const heldOnMs = 40;
 
 /**
  * When applications go on whose memory was zeroed: `rounds`: at once, and ordinary rounds follow until little is left;
@@ -97,7 +95,7 @@ export type GoingOn = "rounds" | "oneRound" | "arrived";
 export function goingOn(allocationBytesPerMs: number, linkBytesPerMs: number): GoingOn {
   // Rounds get shorter, each half as long as the one before.
   if (allocationBytesPerMs * 2 <= linkBytesPerMs) return "rounds";
-  return allocationBytesPerMs * partRoundMs <= linkBytesPerMs * heldOnMs ? "oneRound" : "arrived";
+  return allocationBytesPerMs <= linkBytesPerMs ? "oneRound" : "arrived";
 }
 
 export function predict(input: PredictionInput): Prediction {
@@ -117,7 +115,7 @@ export function predict(input: PredictionInput): Prediction {
   const goes = goingOn(allocationBytesPerMs, linkBytesPerMs);
   const allocatedMs = young(partRoundMs) / linkBytesPerMs;
   // One more round brings what lived on; while it takes its time, more is allocated, and that is sent at the end.
-  const roundMs = lateMs + allocatedMs;
+  const roundMs = lateMs + allocatedMs + other(shortRoundMs) / linkBytesPerMs;
   const lastMs = young(roundMs) / linkBytesPerMs;
   const lates: Readonly<Record<GoingOn, () => Estimate>> = {
     rounds: () => {

@@ -158,7 +158,7 @@ export class AssistSession implements AsyncDisposable {
 
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
   earlyScrubMs(linkBytesPerMs: number): number {
-    const isLast = this.#goingOn(linkBytesPerMs) === "rounds";
+    const isLast = this.goingOn(linkBytesPerMs) === "rounds";
     const times = this.jvms.filter(scrubsEarly).map((jvm) => {
       const collectionMs = isLast && jvm.vm.collector === "g1" ? periodicMs : 0;
       return earlyScrubMs(earlyScrubInput(jvm)) + collectionMs;
@@ -214,14 +214,16 @@ export class AssistSession implements AsyncDisposable {
    * G1's often come long before eden is full.
    */
   async lookAtHeaps(): Promise<void> {
-    for (const jvm of this.jvms) {
-      try {
-        await jvm.look();
-      } catch (error) {
-        // What is to become of this one is decided when it is refreshed.
-        if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
-      }
-    }
+    await Promise.all(
+      this.jvms.map(async (jvm) => {
+        try {
+          await jvm.look();
+        } catch (error) {
+          // What is to become of this one is decided when it is refreshed.
+          if (!(error instanceof GodwitError) || !isAboutTheProcess(error)) throw error;
+        }
+      }),
+    );
   }
 
   async #refreshApplications(): Promise<void> {
@@ -265,7 +267,7 @@ export class AssistSession implements AsyncDisposable {
     const untilMs = this.#clock.nowMs() + given.timeoutMs * (patient ? 1 : earlyShare);
     // A periodic collection begins a concurrent cycle, and until that has ended no other can be had: only when none will be
     // needed.
-    const isLast = this.#goingOn(given.linkBytesPerMs) === "rounds";
+    const isLast = this.goingOn(given.linkBytesPerMs) === "rounds";
     const how = { watchFree: false, patient: patient && isLast };
     const options = { ...this.#holdJvmOptions(given, untilMs), ...how };
     for (const jvm of this.jvms) {
@@ -312,7 +314,7 @@ export class AssistSession implements AsyncDisposable {
     await this.#prepareApplications(timeoutMs * readyShare);
     const readyMs = clock.nowMs() - startMs;
     // Before collections are provoked that say little of how fast eden fills.
-    const goes = this.#goingOn(given.linkBytesPerMs);
+    const goes = this.goingOn(given.linkBytesPerMs);
     let judgedFromMs: number | undefined;
     const soon = (): void => {
       // Whoever goes on gives QEMU time to hear of it later.
@@ -371,8 +373,8 @@ export class AssistSession implements AsyncDisposable {
     };
   }
 
-  /** Registered programs are not to touch what they gave up before the VM has moved. */
-  #goingOn(linkBytesPerMs: number): GoingOn {
+  /** When those go on that are held. Registered programs are not to touch what they gave up before the VM has moved. */
+  goingOn(linkBytesPerMs: number): GoingOn {
     const givesUp = this.#applications.some(({ areas }) => areas.length > 0);
     if (this.jvms.length === 0 || givesUp) return "arrived";
     let bytesPerMs = 0;

@@ -19,6 +19,8 @@ import {
   reserveMs,
   type ScrubEarlyOptions,
   scrubsEarly,
+  naturalMsMax,
+  sendRunningMs,
 } from "../../assist/index.ts";
 import { type Clock, sleep, withDeadline } from "../../io/index.ts";
 import { findAgentPort, parsePhysicalMap, type PhysicalMap } from "../../qemu/memory/index.ts";
@@ -106,6 +108,7 @@ export class Assistance {
   readonly #aborting = new AbortController();
   #beginning: Promise<void> = Promise.resolve();
   #refreshing: Promise<void> | undefined;
+  #looking: Promise<void> | undefined;
   #holding = false;
   #zeroing = false;
   #state: AssistState | "looking";
@@ -285,10 +288,14 @@ export class Assistance {
   #predict(session: AssistSession, linkBytesPerMs: number): Prediction {
     const { memoryTotalBytes, memoryFreeBytes } = session.agent.hello;
     const { disposableBytes, jvms } = session;
-    const collectionMs = jvms.reduce((sum, jvm) => sum + this.#collectionMs(jvm), 0);
+    const goesOn = session.goingOn(linkBytesPerMs);
+    const collectionMs = jvms.reduce((sum, jvm) => sum + this.#collectionMs(jvm, goesOn), 0);
     const survivorBytes = jvms.reduce((sum, jvm) => {
       const { survivorUsedBytes, edenUsedBytes } = jvm.heap;
-      return sum + survivorUsedBytes + (this.#sendsEden(jvm) ? edenUsedBytes : 0);
+      if (this.#sendsEden(jvm)) return sum + survivorUsedBytes + edenUsedBytes;
+      // Collected or sent, as it happens to be filled then.
+      const most = Math.min(edenUsedBytes, linkBytesPerMs * sendRunningMs.periodic);
+      return sum + survivorUsedBytes + (isCollectedEarly(jvm, goesOn) ? most / 2 : 0);
     }, 0);
     return predict({
       usedBytes: Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes),
@@ -318,10 +325,9 @@ export class Assistance {
   }
 
   /** Judged by the collections that it had; if they are not known, by what it has to copy. */
-  #collectionMs(jvm: JvmParticipant): number {
+  #collectionMs(jvm: JvmParticipant, goesOn: GoingOn): number {
     if (jvm.isIdle || this.#sendsEden(jvm)) return 0;
-    // G1, zeroed early, is not asked for another one.
-    if (jvm.vm.collector === "g1" && scrubsEarly(jvm)) return 0;
+    if (isCollectedEarly(jvm, goesOn)) return 0;
     const { collectionMs, survivorBytesPerMs } = this.#processor;
     return jvm.collectionMs ?? collectionMs + jvm.heap.survivorUsedBytes / survivorBytesPerMs;
   }
@@ -363,7 +369,7 @@ export class Assistance {
   async refresh(): Promise<void> {
     const session = this.#session;
     if (!this.isActive || session === undefined || this.#holding || this.#zeroing) return;
-    this.#refreshing ??= this.#refresh(session).finally(() => {
+    this.#refreshing ??= this.#refresh(session, this.#looking).finally(() => {
       this.#refreshing = undefined;
     });
     await this.#refreshing;
@@ -373,13 +379,17 @@ export class Assistance {
   async lookAtHeaps(): Promise<void> {
     const session = this.#session;
     if (!this.isActive || session === undefined || this.#holding || this.#zeroing) return;
-    if (this.#refreshing !== undefined) return;
-    await withDeadline(this.#clock, refreshMs, "looking at heaps", session.lookAtHeaps());
+    if (this.#refreshing !== undefined || this.#looking !== undefined) return;
+    const looked = session.lookAtHeaps();
+    // Nothing else looks at a heap meanwhile.
+    this.#looking = looked.catch(() => {}).then(() => (this.#looking = undefined));
+    await withDeadline(this.#clock, refreshMs, "looking at heaps", looked);
   }
 
-  async #refresh(session: AssistSession): Promise<void> {
+  async #refresh(session: AssistSession, before: Promise<void> | undefined): Promise<void> {
     const what = "asking what is disposable";
-    const frames = await withDeadline(this.#clock, refreshMs, what, session.refresh());
+    const asked = before === undefined ? session.refresh() : before.then(() => session.refresh());
+    const frames = await withDeadline(this.#clock, refreshMs, what, asked);
     if (frames === undefined || !this.isActive || this.#holding) return;
     this.#frames = frames;
     this.#applyHints(frames);
@@ -435,7 +445,7 @@ export class Assistance {
     // Looking for frames keeps the agent from answering for some time, in which a program would stand still.
     this.#zeroing = true;
     try {
-      await this.#refreshing?.catch(() => {});
+      await this.#quiet();
       const session = this.#session;
       if (!this.isActive || session === undefined) return;
       // It costs short standstills: not for help that will be given up.
@@ -447,6 +457,11 @@ export class Assistance {
     } finally {
       this.#zeroing = false;
     }
+  }
+
+  /** Nobody looks at heaps. */
+  async #quiet(): Promise<void> {
+    await Promise.all([this.#refreshing?.catch(() => {}), this.#looking]);
   }
 
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
@@ -479,7 +494,7 @@ export class Assistance {
   ): Promise<HoldReport> {
     const session = this.#session as AssistSession;
     this.#holding = true;
-    await this.#refreshing?.catch(() => {});
+    await this.#quiet();
     const report = await session.hold({
       ...this.#holdOptions(bytesPerMs),
       soon,
@@ -568,13 +583,19 @@ export class Assistance {
   }
 }
 
+/** G1, zeroed early, is not asked for another collection when it is held. */
+function isCollectedEarly(jvm: JvmParticipant, goesOn: GoingOn): boolean {
+  return goesOn === "rounds" && jvm.vm.collector === "g1" && scrubsEarly(jvm);
+}
+
 /** How long its next collection is waited for, if that was not done while the first round ended. */
 function waitMsOf(jvm: JvmParticipant): number {
   const { vm, heap, allocation, isIdle } = jvm;
   if (isIdle) return 0;
   if (scrubsEarly(jvm)) return phantomWaitMs;
-  const provokedMs = vm.collector === "g1" ? periodicWaitMs : phantomWaitMs;
-  return Math.min(provokedMs, allocation.fullInMs(heap) ?? provokedMs);
+  const fullInMs = allocation.fullInMs(heap) ?? Number.POSITIVE_INFINITY;
+  if (vm.collector !== "g1") return Math.min(phantomWaitMs, fullInMs);
+  return fullInMs <= naturalMsMax.periodic ? fullInMs : periodicWaitMs;
 }
 
 function noParticipants(session: AssistSession): string {

@@ -294,10 +294,15 @@ test("heaps are looked at again and again, in the rounds only; an agent that is 
   world.lookFails = true;
   await tick(world);
   assert.ok(world.log.includes("let go"));
+});
+
+test("heaps are not looked at any more once applications are prepared", async () => {
+  const world = new World();
+  world.rounds.began([{ pageCount: 1000 } as unknown as RamBlock]);
+  world.rounds.decided();
   world.phase = "preparing";
-  const { looks } = world;
-  await tick(world);
-  assert.equal(world.looks, looks);
+  for (let i = 0; i < 3; i++) await tick(world);
+  assert.equal(world.looks, 0);
 });
 
 test("what can be zeroed early is zeroed while the first round ends, once, and is waited for", async () => {
