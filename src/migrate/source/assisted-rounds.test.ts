@@ -139,6 +139,26 @@ test("applications that are held: QEMU is told before, and reading is held back 
   assert.deepEqual(world.log.slice(before), [], "no pass is held back while they stand still");
 });
 
+test("while much is zeroed QEMU does not look for zeroed pages; whatever was told, it goes on then", async () => {
+  const world = new World();
+  world.sent.resolve();
+  world.hold = async (soon, held) => {
+    await held();
+    world.log.push("zeroed most");
+    soon();
+    world.log.push("zeroed all");
+  };
+  await world.rounds.prepare(1);
+  assert.ok(world.at("hold round") < world.at("zeroed most"), world.log.join());
+  const goesOn = world.log.indexOf("unhold round");
+  assert.ok(goesOn > world.at("zeroed most") && goesOn < world.at("zeroed all"));
+  const silent = new World();
+  silent.sent.resolve();
+  silent.hold = (_, held) => held();
+  await silent.rounds.prepare(1);
+  assert.ok(silent.at("unhold round") > silent.at("hold round"), silent.log.join());
+});
+
 test("a hold that fails after QEMU was told: it iterates again, and the gate opens last", async () => {
   const world = new World();
   world.hold = async (soon) => {

@@ -194,16 +194,21 @@ export class AssistedRounds {
       await assistance.scrubEarly(bytesPerMs, false);
       if (!assistance.isActive) return false;
       await this.#settle();
-      const held = await assistance.hold(
-        bytesPerMs,
-        () => start(this.#allowToEnd()),
-        async (goesOn) => {
-          this.#holds = true;
-          pump.unhold("round");
-          // Most of it was written by the collection just now: QEMU sends it in the round that follows.
-          if (goesOn === "arrived") await pump.sendOwed();
-        },
-      );
+      let isSoon = false;
+      const soon = (): void => {
+        isSoon = true;
+        pump.unhold("round");
+        start(this.#allowToEnd());
+      };
+      const held = await assistance.hold(bytesPerMs, soon, async (goesOn) => {
+        this.#holds = true;
+        // To look for zeroed pages while others are zeroed would take the processor from that.
+        if (goesOn === "arrived" && !isSoon) pump.hold("round");
+        else pump.unhold("round");
+        // Most of it was written by the collection just now: QEMU sends it in the round that follows.
+        if (goesOn === "arrived") await pump.sendOwed();
+      });
+      pump.unhold("round");
       say(heldText(held));
       return true;
     } catch (error) {
