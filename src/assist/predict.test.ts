@@ -55,6 +55,27 @@ test("a standstill that seems a little longer is accepted for a third of the tra
   assert.equal(predict({ ...derby, holdMs: 320 }).pays, false);
 });
 
+test("a short standstill that seems some ms longer is no reason to do without", () => {
+  // As the second estimate saw derby with Serial and Parallel: without help it was silent for 497 and 594 ms.
+  const derby = {
+    ...rapid,
+    usedBytes: 300_482_560,
+    disposableBytes: 100_663_296,
+    disposableBytesMax: 100_663_296,
+    allocationBytesPerMs: 1_581,
+    otherDirtyBytes: 10_743_195,
+    otherDirtyMs: 5_349,
+    linkBytesPerMs: 50_051,
+    waitMs: 60,
+    survivorBytes: 25_425_216,
+  };
+  const { pays, with: assisted, without } = predict({ ...derby, holdMs: 60 });
+  assert.ok(assisted.appDowntimeMs > without.appDowntimeMs);
+  assert.ok(without.appDowntimeMs < 150);
+  assert.equal(pays, true);
+  assert.equal(predict({ ...derby, holdMs: 170 }).pays, false);
+});
+
 test("an old generation that changes slowly beside a small young one: not worth a round to find out", () => {
   // As first seen of the bench's workload "old" with G1, whose help was given up after the first round.
   const old = {

@@ -80,6 +80,8 @@ const doubtfulDowntime = 1.25;
  */
 const clearShare = 2 / 3;
 const clearDowntime = 1.1;
+/** In any case: applications see at least so much more of a migration without help than its downtime, their operation in hand. */
+const seenBesideMs = 30;
 
 /** What is left of a round that is under way. */
 const partRoundMs = 30;
@@ -149,7 +151,10 @@ export function predict(input: PredictionInput): Prediction {
     assisted.totalMs <= without.totalMs * doubtfulShare;
   const isClear = assisted.wireBytes <= without.wireBytes * clearShare;
   const accepted = isDoubtful ? doubtfulDowntime : isClear ? clearDowntime : 1;
-  const acceptable = without.appDowntimeMs * accepted;
+  const acceptable = Math.max(
+    without.appDowntimeMs * accepted,
+    without.appDowntimeMs + seenBesideMs,
+  );
   const costsDowntime = assisted.appDowntimeMs > acceptable;
   return {
     input,
