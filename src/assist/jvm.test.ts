@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { Clock } from "../io/index.ts";
 import type { AgentClient } from "./agent/index.ts";
 import { type HoldJvmOptions, holdJvm } from "./hold-jvm.ts";
-import type { HeapSnapshot, HotspotVm } from "./hotspot/index.ts";
+import type { HeapSnapshot, HotspotVm, PauseTimes } from "./hotspot/index.ts";
 import { JvmParticipant } from "./jvm.ts";
 
 const eden = 64 << 20;
@@ -20,6 +20,7 @@ class FakeG1 {
   /** What each hold finds; with none left all pauses are collections. */
   holds: ("pause" | "collection")[] = [];
   thaws = 0;
+  pauseTimes: PauseTimes | undefined;
   readonly clock: Clock = { nowMs: () => this.nowMs, wallMs: () => 0, after: timer };
 
   heap(): HeapSnapshot {
@@ -44,7 +45,7 @@ class FakeG1 {
       activeAddress: 8,
       counterAddress: 16,
       snapshot: async () => this.heap(),
-      pauseTimes: async () => undefined,
+      pauseTimes: async () => this.pauseTimes,
       youngCollections: async () => {
         if (this.isRestless) this.young++;
         return this.tellsYoung ? this.young : undefined;
@@ -114,6 +115,22 @@ test("G1 without performance data: its counter is all there is", async () => {
   await lookAt(g1, jvm, 0, 0);
   await lookAt(g1, jvm, 400, 4_000_000);
   assert.equal(Math.round(jvm.allocation.bytesPerMs ?? 0), 10_000);
+});
+
+test("the next collection is judged by those that were seen, not by those at a program's start", async () => {
+  const g1 = new FakeG1();
+  const jvm = g1.open();
+  assert.equal(jvm.collectionMs, undefined);
+  const seen = async (count: number, totalMs: number, lastMs: number): Promise<unknown> => {
+    g1.pauseTimes = { count, totalMs, lastMs };
+    await jvm.disposable();
+    return jvm.collectionMs;
+  };
+  assert.equal(await seen(3, 900, 50), 50);
+  assert.equal(await seen(5, 1_040, 60), 70);
+  assert.equal(await seen(6, 1_130, 90), 90);
+  // Whatever a guest says.
+  assert.equal(await seen(2, 0, 40), 40);
 });
 
 function options(g1: FakeG1): HoldJvmOptions {

@@ -23,6 +23,7 @@ export class JvmParticipant implements Participant {
   readonly allocation = new AllocationMeter();
   readonly #clock: Clock;
   #pauses: PauseTimes | undefined;
+  #firstPauses: PauseTimes | undefined;
   /** What a snapshot says of collections is more than those of eden, whose number is read elsewhere. */
   #countsOthers: boolean;
   /** The newest one. */
@@ -89,11 +90,18 @@ export class JvmParticipant implements Participant {
     return bytesPerMs !== undefined && bytesPerMs < idleBytesPerMs && watchedMs >= idleAfterMs;
   }
 
-  /** How long its next collection will take, judged by those that it had; undefined: not known. */
+  /**
+   * How long its next collection will take, judged by the last one and those since it was first looked at; undefined: not known.
+   * Those at a program's start, with everything cold, would be a bad guide.
+   */
   get collectionMs(): number | undefined {
     const pauses = this.#pauses;
     if (pauses === undefined || pauses.count === 0) return undefined;
-    return Math.max(pauses.lastMs, pauses.totalMs / pauses.count);
+    const first = this.#firstPauses ?? pauses;
+    const count = pauses.count - first.count;
+    return count > 0
+      ? Math.max(pauses.lastMs, (pauses.totalMs - first.totalMs) / count)
+      : pauses.lastMs;
   }
 
   /**
@@ -113,6 +121,7 @@ export class JvmParticipant implements Participant {
   async disposable(): Promise<readonly MemoryRange[]> {
     const heap = await this.look();
     this.#pauses = (await this.vm.pauseTimes()) ?? this.#pauses;
+    this.#firstPauses ??= this.#pauses;
     return this.isIdle ? heap.dead : heap.disposable;
   }
 }
