@@ -118,6 +118,23 @@ function worldOf(heap: ModelHeap) {
   };
 }
 
+test("a heap that cannot be read right after its collection: nobody stays held", async () => {
+  const heap = new ModelHeap(16_000, 5_000);
+  heap.allocate(40 * mebibyte);
+  const { agent, jvm, options } = worldOf(heap);
+  const broken = Object.assign(jvm, {
+    heap: heap.snapshot(),
+    allocation: { bytesPerMs: heap.bytesPerMs, fullInMs: () => 100 },
+    snapshot: async () => {
+      if (heap.isHeld) throw new Error("torn");
+      return heap.snapshot();
+    },
+  });
+  const patient = { ...options, patient: true } as unknown as EarlyScrubOptions;
+  await assert.rejects(scrubEarly(agent, broken, patient), /torn/);
+  assert.equal(heap.isHeld, false);
+});
+
 test("what need not be zeroed at the end is zero, whatever was allocated and collected since", async () => {
   const step = fc.oneof(fc.nat(3 * mebibyte), fc.constant("collect" as const));
   await fc.assert(

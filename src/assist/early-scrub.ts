@@ -19,6 +19,7 @@ import {
   naturalMsMax,
   sendRunningMs,
 } from "./hold-jvm.ts";
+import type { HeapSnapshot } from "./hotspot/index.ts";
 import type { JvmParticipant } from "./jvm.ts";
 import {
   intersectRanges,
@@ -134,8 +135,12 @@ async function emptyEden(
   let before = heap;
   for (let attempt = 1; attempt <= emptyAttemptsMax; attempt++) {
     await collect(agent, jvm, before, { ...options, gc: how, watchFree: false });
-    const after = await jvm.snapshot();
-    await agent.thaw(jvm.process);
+    let after: HeapSnapshot;
+    try {
+      after = await jvm.snapshot();
+    } finally {
+      await agent.thaw(jvm.process);
+    }
     if (isCollected(before, after, options)) break;
     before = after;
   }
