@@ -159,6 +159,19 @@ test("while much is zeroed QEMU does not look for zeroed pages; whatever was tol
   assert.ok(silent.at("unhold round") > silent.at("hold round"), silent.log.join());
 });
 
+test("given up while applications are being held: reading is not held back for ever", async () => {
+  const world = new World();
+  world.sent.resolve();
+  world.hold = async (_, held) => {
+    // The time to prepare is over; what was under way comes to this all the same.
+    await world.rounds.giveUp("late");
+    await held();
+    throw new Error("given up meanwhile");
+  };
+  assert.equal(await world.rounds.prepare(1), false);
+  assert.ok(world.at("unhold round") > world.at("hold round"), world.log.join());
+});
+
 test("a hold that fails after QEMU was told: it iterates again, and the gate opens last", async () => {
   const world = new World();
   world.hold = async (soon) => {

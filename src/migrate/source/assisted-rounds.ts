@@ -35,7 +35,7 @@ const rests = [
 /** QEMU looks at its limits ten times a second. */
 const restLookMs = 160;
 /** Between two looks at heaps. */
-const hintsMs = 400;
+const lookMs = 400;
 
 export interface AssistedRoundsOptions {
   readonly clock: Clock;
@@ -132,7 +132,7 @@ export class AssistedRounds {
   /** Besides at each round's begin, as long as disposable memory still comes into being; if not, only how fast it is used. */
   #keepFresh(): void {
     const { assistance, clock, phase, start } = this.#options;
-    clock.after(hintsMs, () => {
+    clock.after(lookMs, () => {
       const isEarly = phase() === "rounds" || phase() === "setup";
       if (!assistance.isActive || !isEarly) return;
       this.#scrubInTime();
@@ -158,7 +158,7 @@ export class AssistedRounds {
     // QEMU sends what was announced as blank, too.
     const seen = pageCount + zeroCount - blankCount + skip.droppedCount;
     const leftMs = ((clock.nowMs() - this.#beganMs) * (this.#pageCount - seen)) / Math.max(1, seen);
-    if (leftMs > takesMs + hintsMs) return;
+    if (leftMs > takesMs + lookMs) return;
     this.#early = this.#scrubEarly();
     // Looked at when applications are prepared.
     this.#early.catch(() => {});
@@ -200,15 +200,17 @@ export class AssistedRounds {
         pump.unhold("round");
         start(this.#allowToEnd());
       };
-      const held = await assistance.hold(bytesPerMs, soon, async (goesOn) => {
+      const holding = assistance.hold(bytesPerMs, soon, async (goesOn) => {
         this.#holds = true;
         // To look for zeroed pages while others are zeroed would take the processor from that.
-        if (goesOn === "arrived" && !isSoon) pump.hold("round");
+        // Nor once help was given up, as nobody would let it go on.
+        if (goesOn === "arrived" && !isSoon && assistance.isActive) pump.hold("round");
         else pump.unhold("round");
         // Most of it was written by the collection just now: QEMU sends it in the round that follows.
         if (goesOn === "arrived") await pump.sendOwed();
       });
-      pump.unhold("round");
+      // Whatever became of it: help may have been given up meanwhile.
+      const held = await holding.finally(() => pump.unhold("round"));
       say(heldText(held));
       return true;
     } catch (error) {
