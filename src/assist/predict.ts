@@ -42,7 +42,7 @@ export interface Prediction {
   readonly with: Estimate;
   /** Time and traffic, whatever the standstill. */
   readonly saves: boolean;
-  /** A fifth of the traffic, which says more than time while the link is not known. */
+  /** Enough of the traffic to begin with it: that says more than time while the link is not known. */
   readonly savesTraffic: boolean;
   readonly pays: boolean;
   /** Why, in a sentence. */
