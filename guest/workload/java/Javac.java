@@ -3,13 +3,18 @@ import com.sun.source.util.TaskEvent;
 import com.sun.source.util.TaskListener;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.io.OutputStream;
 import java.net.URI;
+import java.util.ArrayList;
 import java.util.Collections;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Map;
+import java.util.Set;
 import javax.tools.FileObject;
 import javax.tools.ForwardingJavaFileManager;
+import javax.tools.ForwardingJavaFileObject;
 import javax.tools.JavaCompiler;
 import javax.tools.JavaFileManager;
 import javax.tools.JavaFileObject;
@@ -86,7 +91,7 @@ final class Javac implements Harness.Task, TaskListener {
     }
   }
 
-  /** Reads the platform's classes where they are, keeps what it writes; gets on with every file it is asked for. */
+  /** Reads the platform's classes where they are, keeps what it writes; gets on with every question it is asked. */
   private final class InMemory extends ForwardingJavaFileManager<JavaFileManager> {
     private final Map<String, ByteArrayOutputStream> classes;
 
@@ -96,9 +101,24 @@ final class Javac implements Harness.Task, TaskListener {
     }
 
     @Override
+    public boolean hasLocation(Location location) {
+      harness.pulse();
+      return super.hasLocation(location);
+    }
+
+    @Override
     public String inferBinaryName(Location location, JavaFileObject file) {
       harness.pulse();
-      return super.inferBinaryName(location, file);
+      return super.inferBinaryName(location, file instanceof Noticed ? ((Noticed) file).inner() : file);
+    }
+
+    @Override
+    public Iterable<JavaFileObject> list(Location location, String packageName, Set<JavaFileObject.Kind> kinds, boolean recurse)
+        throws IOException {
+      List<JavaFileObject> found = new ArrayList<>();
+      for (JavaFileObject file : super.list(location, packageName, kinds, recurse)) found.add(new Noticed(file));
+      harness.pulse();
+      return found;
     }
 
     @Override
@@ -111,6 +131,23 @@ final class Javac implements Harness.Task, TaskListener {
           return bytes;
         }
       };
+    }
+  }
+
+  /** A class of the platform, which is read when the compiler comes to need it. */
+  private final class Noticed extends ForwardingJavaFileObject<JavaFileObject> {
+    Noticed(JavaFileObject inner) {
+      super(inner);
+    }
+
+    JavaFileObject inner() {
+      return fileObject;
+    }
+
+    @Override
+    public InputStream openInputStream() throws IOException {
+      harness.pulse();
+      return super.openInputStream();
     }
   }
 
