@@ -55,25 +55,32 @@ test("a standstill that seems a little longer is accepted for a third of the tra
   assert.equal(predict({ ...derby, holdMs: 320 }).pays, false);
 });
 
-test("a short standstill that seems some ms longer is no reason to do without", () => {
-  // As the second estimate saw derby with Serial and Parallel: without help it was silent for 497 and 594 ms.
+test("a guest that writes in bursts stands still for longer than its average says, with help and without", () => {
+  // As the second estimate saw derby with Serial, whose help was given up for 67 ms: 1.10 of the traffic, 658 instead of 288 ms.
   const derby = {
     ...rapid,
-    usedBytes: 300_482_560,
+    usedBytes: 302_133_248,
     disposableBytes: 100_663_296,
     disposableBytesMax: 100_663_296,
-    allocationBytesPerMs: 1_581,
-    otherDirtyBytes: 10_743_195,
-    otherDirtyMs: 5_349,
-    linkBytesPerMs: 50_051,
+    allocationBytesPerMs: 2_071,
+    otherDirtyBytes: 12_423_634,
+    otherDirtyMs: 6_133,
+    linkBytesPerMs: 48_791,
     waitMs: 60,
-    survivorBytes: 25_425_216,
+    survivorBytes: 58_191_760,
   };
   const { pays, with: assisted, without } = predict({ ...derby, holdMs: 60 });
-  assert.ok(assisted.appDowntimeMs > without.appDowntimeMs);
-  assert.ok(without.appDowntimeMs < 150);
+  assert.ok(without.appDowntimeMs > 250, `${without.appDowntimeMs}`);
+  assert.ok(assisted.appDowntimeMs < without.appDowntimeMs + 30, `${assisted.appDowntimeMs}`);
   assert.equal(pays, true);
-  assert.equal(predict({ ...derby, holdMs: 170 }).pays, false);
+  assert.equal(predict({ ...derby, holdMs: 330 }).pays, false);
+});
+
+test("a guest that writes hardly anything stands still for hardly longer than it takes to stop it", () => {
+  const calm = { ...rapid, allocationBytesPerMs: 0, otherDirtyBytes: mebibyte, waitMs: 0 };
+  const { pays, without } = predict({ ...calm, linkBytesPerMs: 50_000, holdMs: 300 });
+  assert.ok(without.appDowntimeMs < 160, `${without.appDowntimeMs}`);
+  assert.equal(pays, false);
 });
 
 test("an old generation that changes slowly beside a small young one: not worth a round to find out", () => {

@@ -52,6 +52,12 @@ export interface Prediction {
 /** Stop, device state, start: what a switch-over costs beside pages. */
 const fixedMs = 45;
 /**
+ * The last round is a short one, and guests that write little all the time write in bursts: what it finds dirty may be so many times
+ * what a long one lets expect. (40 migrations of nine Java programs: never less than 11 MB within half a second, where the
+ * estimate said 3 to 5; that the VM would stand still for 110 to 141 ms, where it did for 204 to 332.)
+ */
+const burst = 3;
+/**
  * QEMU is told to stop the VM when what is left takes so much less than the downtime limit allows: for device state, the start,
  * and what is under way.
  */
@@ -59,8 +65,11 @@ export const reserveMs = 60;
 const roundsMax = 30;
 /** No round with assistance is shorter. */
 const shortRoundMs = 250;
-/** What saves less is not worth the risk of an estimate that errs. */
-const worthShare = 0.9;
+/**
+ * To go on with: what saves less is not worth a standstill more. It need not be much, as to do without from then on is not free: what
+ * was left out so far is to be sent, and has been written since (derby, given up at 0.84: 1.10 of the traffic without help).
+ */
+const worthShare = 0.97;
 /**
  * To find out that it does not pay after all costs a round, a tenth of time and traffic: what is promised before anything is measured has to be
  * worth that. Guests that were helped in the end were promised 0.52 to 0.85 of the traffic, those that were not 0.86 to 0.97.
@@ -185,9 +194,10 @@ function estimate(
     if (dirty <= smallest * 0.9) misses = 0;
     else if (round > 1) misses++;
     smallest = Math.min(smallest, dirty);
-    if (dirty <= restBytes || misses >= 2 || round === roundsMax) {
-      return ended(wireBytes, dirty, input);
+    if (dirty <= restBytes) {
+      return ended(wireBytes, Math.min(restBytes, dirty * burst), input);
     }
+    if (misses >= 2 || round === roundsMax) return ended(wireBytes, dirty, input);
     toSend = dirty;
     // QEMU stops in the middle of a round as soon as the rest fits, which it will when the link is faster.
     const more = dirty - restBytes;

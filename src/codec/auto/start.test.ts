@@ -4,10 +4,19 @@ import { Start } from "./start.ts";
 
 const look = { idleShare: 0.5, besideShare: 0 };
 
-test("a slow link is known at the second look that finds both sides waiting", () => {
-  const start = new Start();
-  const seen = { ...look, bytesPerMs: 25_000, waitingShare: 0.9, destinationIdleShare: 0.8 };
-  assert.deepEqual([start.isSlow(seen), start.isSlow(seen)], [false, true]);
+test("a very slow link is known at the second look in a row that finds both sides waiting, others at the third", () => {
+  for (const [bytesPerMs, known] of [
+    [25_000, [false, true]],
+    [60_000, [false, false, true]],
+  ] as const) {
+    const start = new Start();
+    const seen = { ...look, bytesPerMs, waitingShare: 0.9, destinationIdleShare: 0.8 };
+    const looks = (count: number): boolean[] =>
+      Array.from({ length: count }, () => start.isSlow(seen));
+    assert.deepEqual(looks(1), [false]);
+    assert.equal(start.isSlow({ ...seen, destinationIdleShare: 0 }), false);
+    assert.deepEqual(looks(known.length), known);
+  }
 });
 
 test("a destination that has enough to do is no slow link, nor is a source with little to send", () => {
@@ -27,6 +36,7 @@ test("a link whose bytes grow with what is in flight is not known yet, nor slow 
   for (const bytesPerMs of [20_000, 40_000, 80_000, 119_000, 200_000, 200_000]) {
     assert.equal(start.isSlow({ ...seen, bytesPerMs }), false);
   }
+  assert.equal(start.isSlow({ ...seen, bytesPerMs: 119_000 }), false);
   assert.equal(start.isSlow({ ...seen, bytesPerMs: 119_000 }), true);
 });
 

@@ -3,7 +3,9 @@
  * of them are in flight than a slow one gets rid of soon. The same idea as the slow start of TCP, and the start of BBR. Pure.
  *
  * Of the link itself nothing is seen but what arrives, and everything is cold: code, memory, caches. So it counts as slow only
- * when it is the link that both sides wait for, twice in a row, and when what arrives does not grow with what is in flight.
+ * when it is the link that both sides wait for, twice in a row, and when what arrives does not grow with what is in flight. A busy
+ * processor stands still for as long as two looks are apart, and then much less arrives than the link carries, but still some: only
+ * of a link that is very slow two looks are enough, others are looked at once more, with more in flight.
  */
 import { inFlightMs, ownBytesPerMsFirst } from "./race.ts";
 import type { Seen } from "./surroundings.ts";
@@ -15,6 +17,8 @@ const freeInFlightMs = 20;
 const waitingShareMin = 0.3;
 const destinationIdleShareMin = 0.3;
 const growthMin = 1.25;
+/** What carries less is slow for sure: about 250 Mbit/s. */
+const verySlowBytesPerMsMax = 30_000;
 /** What carries more is not slow: about 1 Gbit/s. */
 const slowBytesPerMsMax = ownBytesPerMsFirst * 1.05;
 
@@ -26,6 +30,7 @@ export class Start {
   #bytesMax = bytesFirst;
   /** Arrived per ms at the latest look, if the link was what all waited for. */
   #fullBytesPerMs: number | undefined;
+  #mayBeSlow = false;
   /** Had arrived then. */
   worth = 0;
 
@@ -48,7 +53,9 @@ export class Start {
       waitingShare >= waitingShareMin && destinationIdleShare >= destinationIdleShareMin;
     this.#fullBytesPerMs = isFull ? bytesPerMs : undefined;
     this.#bytesMax = Math.max(this.#bytesMax * 2, this.inFlightBytesMax(bytesPerMs));
-    if (!isFull || before === undefined) return false;
-    return bytesPerMs < Math.min(before * growthMin, slowBytesPerMsMax);
+    const wasSlow = this.#mayBeSlow;
+    const bytesPerMsMax = Math.min((before ?? 0) * growthMin, slowBytesPerMsMax);
+    this.#mayBeSlow = isFull && bytesPerMs < bytesPerMsMax;
+    return this.#mayBeSlow && (wasSlow || bytesPerMs < verySlowBytesPerMsMax);
   }
 }

@@ -244,14 +244,14 @@ export class Assistance {
       this.#frames = (await session.refresh()) ?? this.#frames;
       if (!this.isLooking || signal.aborted) return undefined;
       this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
-      const { savesTraffic, text } = this.#prediction;
+      const { saves, savesTraffic, text } = this.#prediction;
       // A program that has registered may have given something up when it was told of the migration.
       const wanted = this.#options.assist === "require" || session.hasApplications;
       if (savesTraffic || wanted) return text;
       const leftMs = startMs + refuseAfterMs - clock.nowMs();
       const isKnown = session.jvms.every(({ allocation }) => allocation.bytesPerMs !== undefined);
       if (leftMs <= 0 || session.jvms.length === 0) {
-        this.#unused(text);
+        this.#unused(saves ? `${text}: too little to gain` : text);
         return undefined;
       }
       // Once at once, and once for good: an estimate that errs is not to get many chances.

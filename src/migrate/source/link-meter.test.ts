@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { LinkMeter } from "./link-meter.ts";
 
-test("time begins with the first acknowledgement, and looks come 5, 10, 20, 40, 50, 50 … ms apart", () => {
+test("time begins with the first acknowledgement, and looks come 5, 8, 12, 17, 26, 38, 50, 50 … ms apart", () => {
   const meter = new LinkMeter();
   const told: number[] = [];
   for (let nowMs = 500; nowMs <= 1000; nowMs++) {
@@ -16,7 +16,7 @@ test("time begins with the first acknowledgement, and looks come 5, 10, 20, 40, 
       destinationIdleShare: 0,
     });
   }
-  assert.deepEqual(told, [5, 15, 35, 75, 125, 175, 225, 275, 325, 375, 425, 475]);
+  assert.deepEqual(told, [5, 13, 25, 42, 68, 106, 156, 206, 256, 306, 356, 406, 456]);
 });
 
 test("waiting counts wherever it begins and ends, once however often it is said", () => {

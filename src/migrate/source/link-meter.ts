@@ -5,8 +5,9 @@
  */
 import type { LinkState } from "../../codec/index.ts";
 
-/** The first look comes early, and every further one after twice the time, up to this. */
+/** The first look comes early, and every further one after so many times the time, up to this. */
 const everyMsFirst = 5;
+const everyGrowth = 1.5;
 const everyMsMax = 50;
 
 /** Who may wait: whoever reads from QEMU, and whoever sends pages that were left out. */
@@ -71,7 +72,7 @@ export class LinkMeter {
       besideShare: Math.min(1, this.#besideMs / ms),
       destinationIdleShare: Math.min(1, Math.max(0, idleMs - this.#startIdleMs) / ms),
     };
-    this.#everyMs = Math.min(everyMsMax, this.#everyMs * 2);
+    this.#everyMs = Math.min(everyMsMax, this.#everyMs * everyGrowth);
     this.#begin(totalBytes, idleMs, nowMs);
     if (this.#waiting.size > 0) this.#waitsSinceMs = nowMs;
     if (waitsBeside) this.waitsBeside(nowMs);

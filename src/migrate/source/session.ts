@@ -90,6 +90,7 @@ export class SourceSession {
   #passCount = 0;
   /** When the stream began. */
   #beganMs = 0;
+  #prepared: Promise<void> = Promise.resolve();
   #streamStart: Promise<void> = Promise.resolve();
   #vmStopped = false;
   #handingOver: Promise<void> = Promise.resolve();
@@ -166,7 +167,10 @@ export class SourceSession {
   async run(): Promise<MigrationOutcome> {
     const stopProgress = this.#followProgress();
     try {
-      await this.#prepare();
+      await this.#lookAtQemu();
+      this.#prepared = this.#prepare();
+      this.#start(this.#prepared);
+      // Meanwhile the destination gets ready.
       this.#dispatch({ type: "start" });
       await this.#driver.ended;
     } catch (error) {
@@ -185,21 +189,27 @@ export class SourceSession {
     this.#dispatch({ type: "cancel" });
   }
 
-  async #prepare(): Promise<void> {
+  /** Nobody is asked for anything before it is known that this VM can be migrated now. */
+  async #lookAtQemu(): Promise<void> {
     const { job } = this;
     const qmp = await QmpClient.connect(job.qmpPath, { clock: this.#clock });
     this.#qemu = new SourceQemu(qmp, this.#clock);
     this.#pid = job.pid ?? (await findListener(job.qmpPath).catch(() => undefined));
     await this.#qemu.check();
-    if (job.options.verify || job.options.dropShare > 0) await this.#openMemory(qmp);
     void qmp.closed.then(() => this.#monitorClosed());
     qmp.on("MIGRATION", ({ data }) => this.#migrationState(data.status));
     qmp.on("MIGRATION_PASS", () => void this.#passBegan());
     qmp.on("STOP", ({ timestampUs }) => {
       this.statistics.stopped(timestampUs);
     });
-    await this.#qemu.configure();
-    await this.#lookForHelp(qmp);
+  }
+
+  async #prepare(): Promise<void> {
+    const qemu = this.#qemu as SourceQemu;
+    const { verify, dropShare } = this.job.options;
+    await qemu.configure();
+    if (verify || dropShare > 0) await this.#openMemory(qemu.qmp);
+    await this.#lookForHelp(qemu.qmp);
   }
 
   /** Pages can be left out only where they can be read later, and only while QEMU waits for our word to stop the VM. */
@@ -213,7 +223,7 @@ export class SourceSession {
           throw new GodwitError("QEMU_UNSUPPORTED", "assistance needs QEMU 8.1 or newer");
         }
         this.#pump.isGated = true;
-        // Meanwhile the destination gets ready, or the first round begins.
+        // Meanwhile the first round begins.
         const memoryBytes = this.#memory?.blocks.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
         this.#assisting = this.#assistance
           .begin(qmp, memoryBytes ?? 0)
@@ -474,6 +484,7 @@ export class SourceSession {
   }
 
   async #startStream(): Promise<void> {
+    await this.#prepared;
     const { assist, dropCaches } = this.job.options;
     // Both have limits of their own.
     if (assist === "require" || dropCaches) await this.#assisting;
@@ -571,7 +582,8 @@ export class SourceSession {
   }
 
   async #ensureResumed(): Promise<void> {
-    // A `migrate` under way would begin after what is undone here.
+    // What is under way would come after what is undone here.
+    await this.#prepared.catch(() => {});
     await this.#streamStart.catch(() => {});
     await this.#qemu?.ensureResumed();
     await this.#assistance.release();
