@@ -53,6 +53,17 @@ test("the bandwidth limit holds, and the user's cancel puts everything back [50 
   assert.ok(rate > 0.3 * 50e6, `${Math.round(rate)} bytes a second`);
 });
 
+test("cancelled while both sides get ready, it leaves QEMU's settings as they were", {
+  skip,
+}, async () => {
+  for (const afterMs of [0, 4, 12, 25, 50, 80]) {
+    const run = await harness.migrate(vm, slow);
+    if (afterMs > 0) await sleep(systemClock, afterMs);
+    run.source.cancel();
+    await stays(run, "cancelled", "CANCELLED");
+  }
+});
+
 test("a migration that takes longer than its timeout is cancelled [timeout cancel]", {
   skip,
 }, async () => {

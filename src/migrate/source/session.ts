@@ -168,16 +168,15 @@ export class SourceSession {
     const stopProgress = this.#followProgress();
     try {
       await this.#lookAtQemu();
-      this.#prepared = this.#prepare();
-      this.#start(this.#prepared);
-      // Meanwhile the destination gets ready.
-      this.#dispatch({ type: "start" });
+      // It may have been cancelled meanwhile.
+      if (this.#driver.state.phase === "idle") this.#begin();
       await this.#driver.ended;
     } catch (error) {
       this.#driver.state = { ...this.#driver.state, phase: "failed", error: toErrorRecord(error) };
     }
     stopProgress();
-    // Given up before it began, nothing else has put QEMU's settings back.
+    // Given up before it began, nothing else has put QEMU's settings back, and they may just be on their way there.
+    await this.#prepared.catch(() => {});
     const stays = this.#driver.state.phase === "failed" || this.#driver.state.phase === "cancelled";
     if (stays) await this.#qemu?.restore().catch(() => {});
     await this.#close();
@@ -187,6 +186,13 @@ export class SourceSession {
   /** Ignored once the VM is handed over. */
   cancel(): void {
     this.#dispatch({ type: "cancel" });
+  }
+
+  #begin(): void {
+    this.#prepared = this.#prepare();
+    this.#start(this.#prepared);
+    // Meanwhile the destination gets ready.
+    this.#dispatch({ type: "start" });
   }
 
   /** Nobody is asked for anything before it is known that this VM can be migrated now. */
