@@ -89,3 +89,21 @@ test("a burst at the beginning counts for as long as it lasted", () => {
   meter.update(use(1, 60_000), 1_100);
   assert.equal(Math.round(meter.bytesPerMs ?? 0), Math.round(60_000 / 1_100));
 });
+
+test("an eden that is nearly full now will have been emptied, one that nobody fills stays as it is", () => {
+  const meter = new AllocationMeter();
+  assert.equal(meter.usedLaterBytes(use(1, 90_000), 1_000, 4_000), 90_000);
+  meter.update(use(1, 10_000), 0);
+  meter.update(use(1, 20_000), 100);
+  const later = (used: number, fromMs: number, toMs: number): number =>
+    Math.round(meter.usedLaterBytes(use(1, used), fromMs, toMs));
+  // 100 bytes per ms: empty again after 100 ms, then up to 40,000.
+  assert.equal(later(90_000, 100, 500), 20_000);
+  assert.equal(later(20_000, 100, 500), 50_000);
+  // Whatever is in it now, after many collections it is half full.
+  for (const used of [0, 50_000, 99_000]) {
+    const bytes = later(used, 1_000, 101_000);
+    assert.ok(bytes > 35_000 && bytes < 65_000, `${bytes}`);
+  }
+  assert.equal(meter.usedLaterBytes({ ...use(1, 0), edenFreeBytes: 0 }, 0, 1_000), 0);
+});

@@ -15,6 +15,8 @@ const spanMsMin = 50;
 const evenSpanMs = 1_000;
 /** In a shorter one a collection hides what was allocated: eden need not have been full, nor have the same size after it. */
 export const collectedSpanMsMin = 1_000;
+/** Of the time in question. */
+const laterSamples = 16;
 
 interface Look {
   readonly use: EdenUse;
@@ -81,6 +83,19 @@ export class AllocationMeter {
   fullInMs(use: EdenUse): number | undefined {
     if (this.bytesPerMs === undefined || this.bytesPerMs <= 0) return undefined;
     return use.edenFreeBytes / this.bytesPerMs;
+  }
+
+  /** What will be in eden at a time between these two, on the average: it is filled, collected, and filled again. */
+  usedLaterBytes({ edenUsedBytes, edenFreeBytes }: EdenUse, fromMs: number, toMs: number): number {
+    const edenBytes = edenUsedBytes + edenFreeBytes;
+    const rate = this.bytesPerMs ?? 0;
+    if (edenBytes === 0) return 0;
+    const stepMs = (toMs - fromMs) / laterSamples;
+    let sumBytes = 0;
+    for (let i = 0; i < laterSamples; i++) {
+      sumBytes += (edenUsedBytes + rate * (fromMs + stepMs * (i + 0.5))) % edenBytes;
+    }
+    return rate <= 0 ? edenUsedBytes : sumBytes / laterSamples;
   }
 }
 

@@ -4,7 +4,7 @@
  * default leaves out; GODWIT_FAULTS=TEXT only those whose name has it.
  */
 import assert from "node:assert/strict";
-import { after, test } from "node:test";
+import { after, describe, test } from "node:test";
 import { destinationMoves } from "../../src/migrate/destination/machine.ts";
 import { sourceMoves } from "../../src/migrate/source/machine.ts";
 import { FaultWorld } from "./fault-world.ts";
@@ -12,23 +12,34 @@ import { expectedOf, faults, isDefault, stops } from "./fault-cases.ts";
 import { skip } from "./support.ts";
 
 const only = process.env["GODWIT_FAULTS"] ?? "";
-const world = new FaultWorld();
+/** Most of the time is waiting: for silence to be noticed, for ticks of a guest. */
+const concurrency = 2;
+const worlds = Array.from({ length: concurrency }, () => new FaultWorld());
+const free = [...worlds];
 
 after(async () => {
-  await world[Symbol.asyncDispose]();
+  for (const world of worlds) await world[Symbol.asyncDispose]();
 });
 
-for (const stop of stops) {
-  for (const fault of faults) {
-    const expected = expectedOf(stop, fault);
-    if (expected === undefined) continue;
-    const name = `${fault} [${stop.side} at ${stop.point}]`;
-    if (only === "" ? !isDefault(stop, fault) : only !== "all" && !name.includes(only)) continue;
-    test(`${name}: the VM runs ${expected.runs.join(" or ")}`, { skip }, async () => {
-      await world.run(stop, fault, expected);
-    });
+describe("faults", { concurrency }, () => {
+  for (const stop of stops) {
+    for (const fault of faults) {
+      const expected = expectedOf(stop, fault);
+      if (expected === undefined) continue;
+      const name = `${fault} [${stop.side} at ${stop.point}]`;
+      if (only === "" ? !isDefault(stop, fault) : only !== "all" && !name.includes(only)) continue;
+      test(`${name}: the VM runs ${expected.runs.join(" or ")}`, { skip }, async () => {
+        const world = free.pop();
+        assert.ok(world !== undefined, "no more tests at a time than worlds");
+        try {
+          await world.run(stop, fault, expected);
+        } finally {
+          free.push(world);
+        }
+      });
+    }
   }
-}
+});
 
 /** The phase in which an effect is carried out. */
 const phaseOfEffect: Readonly<Record<string, string>> = {

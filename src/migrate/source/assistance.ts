@@ -78,6 +78,8 @@ const processors = {
 } as const;
 const phantomWaitMs = 60;
 const periodicWaitMs = 700;
+/** A link that was not measured yet may be so many times slower than what is assumed. */
+const slowerLinkMax = 4;
 /** Kernel, threads, and whatever else a guest with a busy application writes; measured after the first round. */
 const otherDirtyAssumed: Dirtied = { bytes: 20 << 20, overMs: 5_000 };
 const pageBytes = 4096;
@@ -243,7 +245,7 @@ export class Assistance {
       if (!this.isLooking || signal.aborted) return undefined;
       this.#frames = (await session.refresh()) ?? this.#frames;
       if (!this.isLooking || signal.aborted) return undefined;
-      this.#prediction = this.#predict(session, this.#linkBytesPerMs(undefined));
+      this.#prediction = this.#predict(session, undefined);
       const { saves, savesTraffic, text } = this.#prediction;
       // A program that has registered may have given something up when it was told of the migration.
       const wanted = this.#options.assist === "require" || session.hasApplications;
@@ -285,20 +287,29 @@ export class Assistance {
     return limit > 0 ? Math.min(limit, rate) : rate;
   }
 
-  #predict(session: AssistSession, linkBytesPerMs: number): Prediction {
+  /** `measuredBytesPerMs`: of the link, once there was a first round. */
+  #predict(session: AssistSession, measuredBytesPerMs: number | undefined): Prediction {
+    const linkBytesPerMs = this.#linkBytesPerMs(measuredBytesPerMs);
     const { memoryTotalBytes, memoryFreeBytes } = session.agent.hello;
     const { disposableBytes, jvms } = session;
+    const usedBytes = Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes);
+    // Until the first round is over; the link may carry less than what is assumed.
+    const firstRoundMs =
+      measuredBytesPerMs === undefined ? (usedBytes - disposableBytes) / linkBytesPerMs : 0;
     const goesOn = session.goingOn(linkBytesPerMs);
     const collectionMs = jvms.reduce((sum, jvm) => sum + this.#collectionMs(jvm, goesOn), 0);
     const survivorBytes = jvms.reduce((sum, jvm) => {
       const { survivorUsedBytes, edenUsedBytes } = jvm.heap;
-      if (this.#sendsEden(jvm)) return sum + survivorUsedBytes + edenUsedBytes;
+      if (this.#sendsEden(jvm)) {
+        const [fromMs, toMs] = [firstRoundMs, firstRoundMs * slowerLinkMax];
+        return sum + survivorUsedBytes + jvm.allocation.usedLaterBytes(jvm.heap, fromMs, toMs);
+      }
       // Collected or sent, as it happens to be filled then.
       const most = Math.min(edenUsedBytes, linkBytesPerMs * sendRunningMs.periodic);
       return sum + survivorUsedBytes + (isCollectedEarly(jvm, goesOn) ? most / 2 : 0);
     }, 0);
     return predict({
-      usedBytes: Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes),
+      usedBytes,
       disposableBytes,
       disposableBytesMax: Math.max(
         disposableBytes,
@@ -430,7 +441,7 @@ export class Assistance {
     );
     const young = Math.min(session.disposableBytes, allocated);
     this.#otherDirty = { bytes: Math.max(1 << 20, round.dirtyBytes - young), overMs };
-    this.#prediction = this.#predict(session, this.#linkBytesPerMs(bytesPerMs));
+    this.#prediction = this.#predict(session, bytesPerMs);
     return this.#prediction.pays ? undefined : this.#prediction.text;
   }
 
@@ -450,7 +461,7 @@ export class Assistance {
       if (!this.isActive || session === undefined) return;
       // It costs short standstills: not for help that will be given up.
       const isWanted = this.#options.assist === "require" || session.hasApplications;
-      if (patient && !isWanted && !this.#predict(session, this.#linkBytesPerMs(bytesPerMs)).pays) {
+      if (patient && !isWanted && !this.#predict(session, bytesPerMs).pays) {
         return;
       }
       await session.scrubEarly(this.#holdOptions(bytesPerMs), patient);
