@@ -107,7 +107,8 @@ export class JvmParticipant implements Participant {
   /**
    * How long a collection may take that is provoked. Parallel, with much in its survivor space, may collect the whole heap for
    * it, and promote all: three to ten times as long (measured with 12 MB of survivors: derby 152 and 430 ms, where Serial took
-   * 43; crypto 51 and 530; but serial and xalan, with usual ones of 29 to 42 ms, stood still for no more than 330). Without figures of its own: by what has to be copied.
+   * 43; crypto 51 and 530; but serial and xalan, with usual ones of 29 to 42 ms, stood still for no more than 330). Without
+   * figures of its own: by what has to be copied.
    */
   get provokedMs(): number {
     const { survivorUsedBytes } = this.heap;
