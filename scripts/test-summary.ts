@@ -2,6 +2,8 @@
 import { relative } from "node:path";
 import type { TestEvent } from "node:test/reporters";
 
+type TestFailed = Extract<TestEvent, { type: "test:fail" }>["data"]["details"];
+
 interface Failure {
   readonly name: string;
   readonly file: string | undefined;
@@ -25,7 +27,7 @@ export default async function* summary(source: AsyncIterable<TestEvent>): AsyncG
     if (event.type === "test:pass" && event.data.details.type !== "suite") {
       if (event.data.skip === undefined) passed++;
       else skipped++;
-    } else if (event.type === "test:fail" && event.data.details.type !== "suite") {
+    } else if (event.type === "test:fail" && !isOnlyOfTests(event.data.details)) {
       const { name, file, details } = event.data;
       failures.push({ name, file, error: details.error.cause ?? details.error });
     }
@@ -36,6 +38,12 @@ export default async function* summary(source: AsyncIterable<TestEvent>): AsyncG
   }
   yield slowest(msOf);
   yield `${passed} passed, ${failures.length} failed, ${skipped} skipped\n`;
+}
+
+/** A suite that failed because tests in it did, which are told themselves. */
+function isOnlyOfTests({ type, error }: TestFailed): boolean {
+  const { failureType } = error as { readonly failureType?: string };
+  return type === "suite" && failureType === "subtestsFailed";
 }
 
 function slowest(msOf: ReadonlyMap<string, number>): string {

@@ -8,6 +8,7 @@
  * hash being that of its recipe and of the package versions. Which result belongs to a recipe is noted beside it, so that
  * asking again needs no network.
  */
+import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
@@ -116,8 +117,10 @@ async function part(
   const made = await withTemporaryFolder(guestCache(), (temporary) =>
     build({ variant, recipe, temporary }),
   );
-  await writeFile(`${note}.${process.pid}`, `${hashIn(made)}\n`);
-  await rename(`${note}.${process.pid}`, note);
+  // Others may build the same, in this process too.
+  const fresh = `${note}.${randomUUID()}`;
+  await writeFile(fresh, `${hashIn(made)}\n`);
+  await rename(fresh, note);
   say(`guest: image "${variant}" is ready: ${made}`);
   return made;
 }

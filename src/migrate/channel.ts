@@ -80,6 +80,11 @@ export class FrameChannel {
 
   /** Takes the connected socket; its bytes arrive through `receiver`. */
   open(socket: Socket): void {
+    // Finished while it was being connected.
+    if (this.#lost) {
+      socket.destroy();
+      return;
+    }
     this.#socket = socket;
     socket.setNoDelay(true);
     socket.on("error", (error) => this.#lose(`the connection failed: ${error.message}`));

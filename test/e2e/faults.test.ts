@@ -18,7 +18,7 @@ const worlds = Array.from({ length: concurrency }, () => new FaultWorld());
 const free = [...worlds];
 
 after(async () => {
-  for (const world of worlds) await world[Symbol.asyncDispose]();
+  await Promise.allSettled(worlds.map((world) => world[Symbol.asyncDispose]()));
 });
 
 describe("faults", { concurrency }, () => {

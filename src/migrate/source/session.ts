@@ -168,8 +168,7 @@ export class SourceSession {
     const stopProgress = this.#followProgress();
     try {
       await this.#lookAtQemu();
-      // It may have been cancelled meanwhile.
-      if (this.#driver.state.phase === "idle") this.#begin();
+      await this.#begin();
       await this.#driver.ended;
     } catch (error) {
       this.#driver.state = { ...this.#driver.state, phase: "failed", error: toErrorRecord(error) };
@@ -188,11 +187,21 @@ export class SourceSession {
     this.#dispatch({ type: "cancel" });
   }
 
-  #begin(): void {
+  async #begin(): Promise<void> {
+    // It may have been cancelled meanwhile.
+    if (this.#isOver) return;
     this.#prepared = this.#prepare();
-    this.#start(this.#prepared);
-    // Meanwhile the destination gets ready.
+    // Without help there is nothing that the destination would have to get ready for.
+    if (this.job.options.assist === "require") await this.#prepared;
+    else this.#start(this.#prepared);
+    // The destination gets ready at the same time.
     this.#dispatch({ type: "start" });
+  }
+
+  /** Whether there is nothing to get ready any more. */
+  get #isOver(): boolean {
+    const { phase } = this.#driver.state;
+    return phase !== "idle" && phase !== "setup";
   }
 
   /** Nobody is asked for anything before it is known that this VM can be migrated now. */
@@ -202,6 +211,7 @@ export class SourceSession {
     this.#qemu = new SourceQemu(qmp, this.#clock);
     this.#pid = job.pid ?? (await findListener(job.qmpPath).catch(() => undefined));
     await this.#qemu.check();
+    if (job.options.verify || job.options.dropShare > 0) this.#pidOf();
     void qmp.closed.then(() => this.#monitorClosed());
     qmp.on("MIGRATION", ({ data }) => this.#migrationState(data.status));
     qmp.on("MIGRATION_PASS", () => void this.#passBegan());
@@ -214,6 +224,7 @@ export class SourceSession {
     const qemu = this.#qemu as SourceQemu;
     const { verify, dropShare } = this.job.options;
     await qemu.configure();
+    if (this.#isOver) return;
     if (verify || dropShare > 0) await this.#openMemory(qemu.qmp);
     await this.#lookForHelp(qemu.qmp);
   }
@@ -247,13 +258,15 @@ export class SourceSession {
   }
 
   async #openMemory(qmp: QmpClient): Promise<void> {
-    if (this.#pid === undefined) {
-      throw new GodwitError(
-        "MEMORY_READ",
-        "QEMU's process was not found by its monitor: give its pid",
-      );
-    }
-    this.#memory = await GuestMemory.open(qmp, this.#pid);
+    this.#memory = await GuestMemory.open(qmp, this.#pidOf());
+  }
+
+  #pidOf(): number {
+    if (this.#pid !== undefined) return this.#pid;
+    throw new GodwitError(
+      "MEMORY_READ",
+      "QEMU's process was not found by its monitor: give its pid",
+    );
   }
 
   // Events
@@ -473,6 +486,8 @@ export class SourceSession {
   async #offer(): Promise<void> {
     const { job } = this;
     await connectChannel(this.#clock, this.#channel, job, job.transport);
+    // Given up before anybody could be told of it: the destination is not to begin.
+    if (this.#isOver) return this.#channel.destroy();
     const version = this.#qemu?.qmp.version.qemu;
     this.#channel.sendControl({
       type: "offer",
@@ -491,6 +506,7 @@ export class SourceSession {
 
   async #startStream(): Promise<void> {
     await this.#prepared;
+    if (this.#isOver) return;
     const { assist, dropCaches } = this.job.options;
     // Both have limits of their own.
     if (assist === "require" || dropCaches) await this.#assisting;
