@@ -8,9 +8,8 @@
  * hash being that of its recipe and of the package versions. Which result belongs to a recipe is noted beside it, so that
  * asking again needs no network.
  */
-import { randomUUID } from "node:crypto";
 import { copyFile, mkdir, readFile, rename, writeFile } from "node:fs/promises";
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { PrivateApt } from "../../scripts/setup/apt.ts";
 import {

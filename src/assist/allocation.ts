@@ -15,7 +15,7 @@ const spanMsMin = 50;
 const evenSpanMs = 1_000;
 /** In a shorter one a collection hides what was allocated: eden need not have been full, nor have the same size after it. */
 export const collectedSpanMsMin = 1_000;
-/** Of the time in question. */
+/** How many times between the two are looked at for an average. */
 const laterSamples = 16;
 
 interface Look {
@@ -89,13 +89,13 @@ export class AllocationMeter {
   usedLaterBytes({ edenUsedBytes, edenFreeBytes }: EdenUse, fromMs: number, toMs: number): number {
     const edenBytes = edenUsedBytes + edenFreeBytes;
     const rate = this.bytesPerMs ?? 0;
-    if (edenBytes === 0) return 0;
+    if (edenBytes === 0 || rate <= 0) return edenUsedBytes;
     const stepMs = (toMs - fromMs) / laterSamples;
     let sumBytes = 0;
     for (let i = 0; i < laterSamples; i++) {
       sumBytes += (edenUsedBytes + rate * (fromMs + stepMs * (i + 0.5))) % edenBytes;
     }
-    return rate <= 0 ? edenUsedBytes : sumBytes / laterSamples;
+    return sumBytes / laterSamples;
   }
 }
 

@@ -55,7 +55,7 @@ test("a standstill that seems a little longer is accepted for a third of the tra
   assert.equal(predict({ ...derby, holdMs: 320 }).pays, false);
 });
 
-test("a guest that writes in bursts stands still for longer than its average says", () => {
+test("a plain migration is stopped in the middle of a round: it stands still for about as long as the limit allows", () => {
   // As the second estimate saw derby with Serial, whose help was given up for 67 ms: 1.10 of the traffic, 658 instead of 288 ms.
   const derby = {
     ...rapid,

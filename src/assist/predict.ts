@@ -52,11 +52,11 @@ export interface Prediction {
 /** Stop, device state, start: what a switch-over costs beside pages. */
 const fixedMs = 45;
 /**
- * The last round is a short one, and guests that write little all the time write in bursts: what it finds dirty may be so many times
- * what a long one lets expect. (40 migrations of nine Java programs: never less than 11 MB within half a second, where the
- * estimate said 3 to 5; that the VM would stand still for 110 to 141 ms, where it did for 204 to 332.)
+ * What is left at the end is seldom as little as the round after the first one would leave: QEMU stops the VM in the middle of that
+ * round, as soon as the rest fits the limit, and more is left then. (40 plain migrations of nine Java programs stood still for 190
+ * to 350 ms, limit 300; several of them were estimated at 110 to 141.) So many times what such a round leaves, at most the limit.
  */
-const burst = 3;
+const restFactor = 3;
 /**
  * QEMU is told to stop the VM when what is left takes so much less than the downtime limit allows: for device state, the start,
  * and what is under way.
@@ -117,7 +117,7 @@ export function predict(input: PredictionInput): Prediction {
   const plain = estimate(input, Math.max(0, input.usedBytes - input.disposableBytes), other);
   const lateBytes = input.survivorBytes + input.disposableBytes * zeroRecordShare;
   const lateMs = lateBytes / input.linkBytesPerMs;
-  // Once little is left, a round more costs next to nothing: applications are held when hardly anything is dirty. No burst here: the
+  // Once little is left, a round more costs next to nothing: applications are held when hardly anything is dirty. No restFactor here: the
   // VM stood still for 106 to 170 ms then, as this says.
   const restMs = Math.min(
     plain.appDowntimeMs,
@@ -196,7 +196,7 @@ function estimate(
     else if (round > 1) misses++;
     smallest = Math.min(smallest, dirty);
     if (dirty <= restBytes) {
-      return ended(wireBytes, Math.min(restBytes, dirty * burst), input);
+      return ended(wireBytes, Math.min(restBytes, dirty * restFactor), input);
     }
     if (misses >= 2 || round === roundsMax) return ended(wireBytes, dirty, input);
     toSend = dirty;

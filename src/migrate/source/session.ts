@@ -189,7 +189,7 @@ export class SourceSession {
 
   async #begin(): Promise<void> {
     // It may have been cancelled meanwhile.
-    if (this.#isOver) return;
+    if (!this.#getsReady) return;
     this.#prepared = this.#prepare();
     // Without help there is nothing that the destination would have to get ready for.
     if (this.job.options.assist === "require") await this.#prepared;
@@ -198,10 +198,10 @@ export class SourceSession {
     this.#dispatch({ type: "start" });
   }
 
-  /** Whether there is nothing to get ready any more. */
-  get #isOver(): boolean {
+  /** Not yet given up, and nothing sent so far. */
+  get #getsReady(): boolean {
     const { phase } = this.#driver.state;
-    return phase !== "idle" && phase !== "setup";
+    return phase === "idle" || phase === "setup";
   }
 
   /** Nobody is asked for anything before it is known that this VM can be migrated now. */
@@ -224,7 +224,7 @@ export class SourceSession {
     const qemu = this.#qemu as SourceQemu;
     const { verify, dropShare } = this.job.options;
     await qemu.configure();
-    if (this.#isOver) return;
+    if (!this.#getsReady) return;
     if (verify || dropShare > 0) await this.#openMemory(qemu.qmp);
     await this.#lookForHelp(qemu.qmp);
   }
@@ -487,7 +487,7 @@ export class SourceSession {
     const { job } = this;
     await connectChannel(this.#clock, this.#channel, job, job.transport);
     // Given up before anybody could be told of it: the destination is not to begin.
-    if (this.#isOver) return this.#channel.destroy();
+    if (!this.#getsReady) return this.#channel.destroy();
     const version = this.#qemu?.qmp.version.qemu;
     this.#channel.sendControl({
       type: "offer",
@@ -506,7 +506,7 @@ export class SourceSession {
 
   async #startStream(): Promise<void> {
     await this.#prepared;
-    if (this.#isOver) return;
+    if (!this.#getsReady) return;
     const { assist, dropCaches } = this.job.options;
     // Both have limits of their own.
     if (assist === "require" || dropCaches) await this.#assisting;
