@@ -49,7 +49,7 @@ test("a standstill that seems a little longer is accepted for a third of the tra
     survivorBytes: 4_703_176,
   };
   const { pays, with: assisted, without } = predict({ ...derby, holdMs: 299.6 });
-  assert.ok(assisted.wireBytes < without.wireBytes * 0.62);
+  assert.ok(assisted.wireBytes < without.wireBytes * (2 / 3));
   assert.ok(assisted.appDowntimeMs > without.appDowntimeMs * 1.03);
   assert.equal(pays, true);
   assert.equal(predict({ ...derby, holdMs: 320 }).pays, false);
@@ -74,6 +74,27 @@ test("a plain migration is stopped in the middle of a round: it stands still for
   assert.ok(assisted.appDowntimeMs < without.appDowntimeMs + 30, `${assisted.appDowntimeMs}`);
   assert.equal(pays, true);
   assert.equal(predict({ ...derby, holdMs: 330 }).pays, false);
+});
+
+test("in the middle of the second round already: what is dirty by then is sent, and written again", () => {
+  // As first seen of javac with G1, which was not helped as a plain migration seemed to end with that round.
+  const javac = {
+    ...rapid,
+    usedBytes: 280_453_120,
+    disposableBytes: 74_412_032,
+    disposableBytesMax: 74_448_896,
+    allocationBytesPerMs: 6_061,
+    otherDirtyBytes: 20_971_520,
+    otherDirtyMs: 5_000,
+    linkBytesPerMs: 117_000,
+    holdMs: 64.5,
+    waitMs: 60,
+    survivorBytes: 31_457_280,
+  };
+  const { savesTraffic, pays, without } = predict(javac);
+  assert.ok(without.appDowntimeMs > 250, `${without.appDowntimeMs}`);
+  assert.equal(savesTraffic, true);
+  assert.equal(pays, true);
 });
 
 test("a guest that writes hardly anything stands still for hardly longer than it takes to stop it", () => {
