@@ -12,15 +12,9 @@ import {
   type DisposableFrames,
   type GoingOn,
   type HoldReport,
-  type JvmParticipant,
   type ParticipantReport,
-  predict,
   type Prediction,
-  reserveMs,
   type ScrubEarlyOptions,
-  scrubsEarly,
-  naturalMsMax,
-  sendRunningMs,
 } from "../../assist/index.ts";
 import { type Clock, sleep, withDeadline } from "../../io/index.ts";
 import { findAgentPort, parsePhysicalMap, type PhysicalMap } from "../../qemu/memory/index.ts";
@@ -29,6 +23,7 @@ import type { RamBlock } from "../../qemu/stream/index.ts";
 import type { MigrateOptions, SentCounts } from "../job.ts";
 import type { Round } from "../rounds.ts";
 import type { SkipMap } from "../skip-map.ts";
+import { HelpEstimate } from "./help-estimate.ts";
 
 export interface AssistanceOptions {
   readonly clock: Clock;
@@ -54,46 +49,11 @@ const lookMs = 120;
 const refuseAfterMs = 1_000;
 /** So long before the last look that a collection in between hides nothing. */
 const lastLookMs = collectedSpanMsMin + 20;
-/** Assumed until the link has been measured. */
-const linkBytesPerMsAssumed = 117_000;
-/**
- * What a guest's processor does, at least: zeroing a process's pages, which QEMU then has to look at; what it takes to freeze
- * and thaw a process; and a collection, which takes as long as it takes to copy what survives.
- */
-const processors = {
-  kvm: {
-    scrubBytesPerMs: 3_000_000,
-    lookMsPerZeroPage: 0.001,
-    freezeAndThawMs: 10,
-    collectionMs: 5,
-    survivorBytesPerMs: 500_000,
-  },
-  emulated: {
-    scrubBytesPerMs: 1_200_000,
-    lookMsPerZeroPage: 0.0025,
-    freezeAndThawMs: 60,
-    collectionMs: 10,
-    survivorBytesPerMs: 50_000,
-  },
-} as const;
-const phantomWaitMs = 60;
-const periodicWaitMs = 700;
-/** A link that was not measured yet may be so many times slower than what is assumed. */
-const slowerLinkMax = 4;
-/** Kernel, threads, and whatever else a guest with a busy application writes; measured after the first round. */
-const otherDirtyAssumed: Dirtied = { bytes: 20 << 20, overMs: 5_000 };
-const pageBytes = 4096;
-const zeroRecordBytes = 9;
 /** Of the guest's free memory, when the rest is zeroed: its kernel goes on living. */
 const keepFreeMebibytes = 48;
 const absentPagesMin = 256;
 /** Of all applications together. */
 const refreshMs = 3_000;
-
-interface Dirtied {
-  readonly bytes: number;
-  readonly overMs: number;
-}
 
 export class Assistance {
   readonly #clock: Clock;
@@ -107,6 +67,7 @@ export class Assistance {
   #map: PhysicalMap | undefined;
   #blocks: ReadonlyMap<string, RamBlock> | undefined;
   #frames: readonly DisposableFrames[] = [];
+  readonly #estimate: HelpEstimate;
   readonly #aborting = new AbortController();
   #beginning: Promise<void> = Promise.resolve();
   #refreshing: Promise<void> | undefined;
@@ -120,16 +81,11 @@ export class Assistance {
   #heldAtMs: number | undefined;
   #droppedCacheBytes: number | undefined;
   #zeroedFreeBytes: number | undefined;
-  /** The last round's start, and how long the one before it took. */
-  #last:
-    | { readonly counts: SentCounts; readonly startMs: number; readonly lastMs: number }
-    | undefined;
-  #otherDirty = otherDirtyAssumed;
-  #processor: (typeof processors)["kvm" | "emulated"] = processors.emulated;
 
   constructor({ clock, options, skip, agentPath, say }: AssistanceOptions) {
     this.#clock = clock;
     this.#options = options;
+    this.#estimate = new HelpEstimate(options);
     this.#skip = skip;
     this.#agentPath = agentPath;
     this.#say = say;
@@ -221,7 +177,7 @@ export class Assistance {
     await session.begin();
     if (session.participants.length === 0) return this.#unused(noParticipants(session));
     this.#map = parsePhysicalMap(await qmp.hmp("info mtree -f"));
-    if ((await qmp.execute("query-kvm")).enabled) this.#processor = processors.kvm;
+    if ((await qmp.execute("query-kvm")).enabled) this.#estimate.isKvm();
     this.#frames = (await session.refresh()) ?? [];
     const text = await this.#judge(session);
     if (text === undefined) return;
@@ -245,7 +201,7 @@ export class Assistance {
       if (!this.isLooking || signal.aborted) return undefined;
       this.#frames = (await session.refresh()) ?? this.#frames;
       if (!this.isLooking || signal.aborted) return undefined;
-      this.#prediction = this.#predict(session, undefined);
+      this.#prediction = this.#estimate.predict(session, undefined);
       const { saves, savesTraffic, text } = this.#prediction;
       // A program that has registered may have given something up when it was told of the migration.
       const wanted = this.#options.assist === "require" || session.hasApplications;
@@ -279,78 +235,6 @@ export class Assistance {
     // What was freed keeps its contents: only zeroed it costs nothing.
     const { zeroedBytes } = await session.agent.zeroFreeMemory(keepFreeMebibytes);
     this.#zeroedFreeBytes = zeroedBytes;
-  }
-
-  #linkBytesPerMs(measured: number | undefined): number {
-    const limit = this.#options.bandwidthBytesPerSecond / 1000;
-    const rate = measured ?? linkBytesPerMsAssumed;
-    return limit > 0 ? Math.min(limit, rate) : rate;
-  }
-
-  /** `measuredBytesPerMs`: of the link, once there was a first round. */
-  #predict(session: AssistSession, measuredBytesPerMs: number | undefined): Prediction {
-    const linkBytesPerMs = this.#linkBytesPerMs(measuredBytesPerMs);
-    const { memoryTotalBytes, memoryFreeBytes } = session.agent.hello;
-    const { disposableBytes, jvms } = session;
-    const usedBytes = Math.max(disposableBytes, memoryTotalBytes - memoryFreeBytes);
-    // Until the first round is over; the link may carry less than what is assumed.
-    const firstRoundMs =
-      measuredBytesPerMs === undefined ? (usedBytes - disposableBytes) / linkBytesPerMs : 0;
-    const goesOn = session.goingOn(linkBytesPerMs);
-    const collectionMs = jvms.reduce((sum, jvm) => sum + this.#collectionMs(jvm, goesOn), 0);
-    const survivorBytes = jvms.reduce((sum, jvm) => {
-      const { survivorUsedBytes, edenUsedBytes } = jvm.heap;
-      if (this.#sendsEden(jvm)) {
-        const [fromMs, toMs] = [firstRoundMs, firstRoundMs * slowerLinkMax];
-        return sum + survivorUsedBytes + jvm.allocation.usedLaterBytes(jvm.heap, fromMs, toMs);
-      }
-      // Collected or sent, as it happens to be filled then.
-      const most = Math.min(edenUsedBytes, linkBytesPerMs * sendRunningMs.periodic);
-      return sum + survivorUsedBytes + (isCollectedEarly(jvm, goesOn) ? most / 2 : 0);
-    }, 0);
-    return predict({
-      usedBytes,
-      disposableBytes,
-      disposableBytesMax: Math.max(
-        disposableBytes,
-        jvms.reduce((sum, { heap }) => sum + heap.youngBytes, 0),
-      ),
-      allocationBytesPerMs: jvms.reduce(
-        (sum, { allocation }) => sum + (allocation.bytesPerMs ?? 0),
-        0,
-      ),
-      otherDirtyBytes: this.#otherDirty.bytes,
-      otherDirtyMs: this.#otherDirty.overMs,
-      linkBytesPerMs,
-      downtimeLimitMs: this.#options.downtimeLimitMs,
-      holdMs: collectionMs + this.#freezeAndScrubMs(session.lateScrubBytes),
-      waitMs: Math.max(0, ...jvms.map(waitMsOf)),
-      survivorBytes,
-    });
-  }
-
-  /** One that allocates slowly, and whose collection would take too long, is not collected. */
-  #sendsEden(jvm: JvmParticipant): boolean {
-    const isAuto = this.#options.gc === "auto";
-    return isAuto && !jvm.isIdle && scrubsEarly(jvm) && jvm.provokedMs > this.#pauseMsMax;
-  }
-
-  /** Judged by the collections that it had; if they are not known, by what it has to copy. */
-  #collectionMs(jvm: JvmParticipant, goesOn: GoingOn): number {
-    if (jvm.isIdle || this.#sendsEden(jvm)) return 0;
-    if (isCollectedEarly(jvm, goesOn)) return 0;
-    const { collectionMs, survivorBytesPerMs } = this.#processor;
-    return jvm.collectionMs ?? collectionMs + jvm.heap.survivorUsedBytes / survivorBytesPerMs;
-  }
-
-  /** As long as a VM that is migrated without help would stand still. */
-  get #pauseMsMax(): number {
-    return Math.max(reserveMs, this.#options.downtimeLimitMs - reserveMs);
-  }
-
-  #freezeAndScrubMs(bytes: number): number {
-    const { freezeAndThawMs, scrubBytesPerMs, lookMsPerZeroPage } = this.#processor;
-    return freezeAndThawMs + bytes / scrubBytesPerMs + (bytes / pageBytes) * lookMsPerZeroPage;
   }
 
   /** The stream has begun: its blocks are known. */
@@ -406,22 +290,9 @@ export class Assistance {
     this.#applyHints(frames);
   }
 
-  /**
-   * What a round has to send, hinted pages apart: QEMU counts those as dirty as any. From the third round on it is taken from
-   * what the round before really kept, which was dirtied during the one before that. Dirtied memory grows more slowly than
-   * time, as the same pages are written again: hence the square root.
-   */
+  /** What a round has to send, hinted pages apart: QEMU counts those as dirty as any. */
   adjust(round: Round, counts: SentCounts): Round {
-    const last = this.#last;
-    const lastMs = last === undefined ? 0 : Math.max(1, round.startMs - last.startMs);
-    this.#last = { counts, startMs: round.startMs, lastMs };
-    if (last === undefined || last.lastMs === 0) return round;
-    const keptBytes =
-      (counts.pageCount - last.counts.pageCount) * pageBytes +
-      (counts.zeroCount - last.counts.zeroCount) * zeroRecordBytes;
-    this.#otherDirty = { bytes: keptBytes, overMs: last.lastMs };
-    const restBytes = keptBytes * Math.min(1, Math.sqrt(lastMs / last.lastMs));
-    return { ...round, dirtyBytes: Math.min(round.dirtyBytes, Math.round(restBytes)) };
+    return this.#estimate.adjust(round, counts);
   }
 
   /**
@@ -433,15 +304,8 @@ export class Assistance {
     if (!this.isActive || session === undefined || this.#holding) return undefined;
     if (this.#options.assist === "require" || session.hasApplications) return undefined;
     if (bytesPerMs <= 0) return undefined;
-    // What the first round found dirty, less what applications may have written of their own.
-    const overMs = this.#last?.lastMs || otherDirtyAssumed.overMs;
-    const allocated = session.jvms.reduce(
-      (sum, { allocation }) => sum + (allocation.bytesPerMs ?? 0) * overMs,
-      0,
-    );
-    const young = Math.min(session.disposableBytes, allocated);
-    this.#otherDirty = { bytes: Math.max(1 << 20, round.dirtyBytes - young), overMs };
-    this.#prediction = this.#predict(session, bytesPerMs);
+    this.#estimate.firstRoundFound(round, session);
+    this.#prediction = this.#estimate.predict(session, bytesPerMs);
     return this.#prediction.pays ? undefined : this.#prediction.text;
   }
 
@@ -461,7 +325,7 @@ export class Assistance {
       if (!this.isActive || session === undefined) return;
       // It costs short standstills: not for help that will be given up.
       const isWanted = this.#options.assist === "require" || session.hasApplications;
-      if (patient && !isWanted && !this.#predict(session, bytesPerMs).pays) {
+      if (patient && !isWanted && !this.#estimate.predict(session, bytesPerMs).pays) {
         return;
       }
       await session.scrubEarly(this.#holdOptions(bytesPerMs), patient);
@@ -484,12 +348,12 @@ export class Assistance {
 
   #holdOptions(bytesPerMs: number): ScrubEarlyOptions {
     const { gc, assistTimeoutMs, downtimeLimitMs } = this.#options;
-    const linkBytesPerMs = this.#linkBytesPerMs(bytesPerMs > 0 ? bytesPerMs : undefined);
+    const linkBytesPerMs = this.#estimate.linkBytesPerMs(bytesPerMs > 0 ? bytesPerMs : undefined);
     return {
       gc,
       timeoutMs: assistTimeoutMs,
       linkBytesPerMs,
-      pauseMsMax: this.#pauseMsMax,
+      pauseMsMax: this.#estimate.pauseMsMax,
       promotedBytesMax: Math.max(4 << 20, (linkBytesPerMs * downtimeLimitMs) / 4),
     };
   }
@@ -592,21 +456,6 @@ export class Assistance {
       ...(this.#zeroedFreeBytes === undefined ? {} : { zeroedFreeBytes: this.#zeroedFreeBytes }),
     };
   }
-}
-
-/** G1, zeroed early, is not asked for another collection when it is held. */
-function isCollectedEarly(jvm: JvmParticipant, goesOn: GoingOn): boolean {
-  return goesOn === "rounds" && jvm.vm.collector === "g1" && scrubsEarly(jvm);
-}
-
-/** How long its next collection is waited for, if that was not done while the first round ended. */
-function waitMsOf(jvm: JvmParticipant): number {
-  const { vm, heap, allocation, isIdle } = jvm;
-  if (isIdle) return 0;
-  if (scrubsEarly(jvm)) return phantomWaitMs;
-  const fullInMs = allocation.fullInMs(heap) ?? Number.POSITIVE_INFINITY;
-  if (vm.collector !== "g1") return Math.min(phantomWaitMs, fullInMs);
-  return fullInMs <= naturalMsMax.periodic ? fullInMs : periodicWaitMs;
 }
 
 function noParticipants(session: AssistSession): string {

@@ -8,8 +8,8 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { fromErrorRecord, GodwitError, Prng, toErrorRecord } from "../../base/index.ts";
 import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
-import { findListener, GuestMemory } from "../../qemu/memory/index.ts";
-import { QmpClient } from "../../qemu/qmp/index.ts";
+import type { GuestMemory } from "../../qemu/memory/index.ts";
+import type { QmpClient } from "../../qemu/qmp/index.ts";
 import { pageBytes, type StreamHead } from "../../qemu/stream/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
 import { Driver } from "../driver.ts";
@@ -37,9 +37,10 @@ import {
   type SourceState,
   stepSource,
 } from "./machine.ts";
+import { outcomeText } from "./outcome.ts";
 import { SourcePump } from "./pump.ts";
-import { SourceQemu } from "./qemu.ts";
 import { resolveAtDestination } from "./resolve.ts";
+import { SourceSetup } from "./setup.ts";
 import { SourceStatistics } from "./statistics.ts";
 
 /** Whoever follows the migration: the daemon, through the worker. */
@@ -80,17 +81,13 @@ export class SourceSession {
   readonly #assistance: Assistance;
   readonly #assisted: AssistedRounds;
   readonly #pump: SourcePump;
-  #qemu: SourceQemu | undefined;
-  #pid: number | undefined;
-  #memory: GuestMemory | undefined;
+  readonly #setup: SourceSetup;
   #head: StreamHead | undefined;
   #hints: RandomHints | undefined;
   #server: Server | undefined;
-  #assisting: Promise<void> = Promise.resolve();
   #passCount = 0;
   /** When the stream began. */
   #beganMs = 0;
-  #prepared: Promise<void> = Promise.resolve();
   #streamStart: Promise<void> = Promise.resolve();
   #vmStopped = false;
   #handingOver: Promise<void> = Promise.resolve();
@@ -134,7 +131,7 @@ export class SourceSession {
       skip: options.dropShare > 0 ? this.#skip : undefined,
       encoder: encoderFor(options, clock, say),
       bandwidthBytesPerSecond: options.bandwidthBytesPerSecond,
-      readPages: (block, page, targets) => this.#memory?.readPagesNow(block, page, targets),
+      readPages: (block, page, targets) => this.#setup.memory?.readPagesNow(block, page, targets),
       events: {
         began: (head) => this.#began(head),
         failed: (error) => this.#failed(error),
@@ -146,11 +143,21 @@ export class SourceSession {
       assistance: this.#assistance,
       pump: this.#pump,
       skip: this.#skip,
-      qemu: () => this.#qemu,
+      qemu: () => this.#setup.qemu,
       phase: () => this.#driver.state.phase,
       bytesPerMs: () => this.#recordsPerMs(),
       start: (work) => this.#start(work),
       say,
+    });
+    this.#setup = new SourceSetup({
+      clock,
+      job,
+      assistance: this.#assistance,
+      getsReady: () => this.#getsReady,
+      gated: () => {
+        this.#pump.isGated = true;
+      },
+      decided: () => this.#assisted.decided(),
     });
     this.statistics = new SourceStatistics({
       clock,
@@ -167,17 +174,16 @@ export class SourceSession {
   async run(): Promise<MigrationOutcome> {
     const stopProgress = this.#followProgress();
     try {
-      await this.#lookAtQemu();
+      this.#follow(await this.#setup.look());
       await this.#begin();
       await this.#driver.ended;
     } catch (error) {
       this.#driver.state = { ...this.#driver.state, phase: "failed", error: toErrorRecord(error) };
     }
     stopProgress();
-    // Given up before it began, nothing else has put QEMU's settings back, and they may just be on their way there.
-    await this.#prepared.catch(() => {});
     const stays = this.#driver.state.phase === "failed" || this.#driver.state.phase === "cancelled";
-    if (stays) await this.#qemu?.restore().catch(() => {});
+    // Given up before it began, nothing else has put QEMU's settings back.
+    if (stays) await this.#setup.restore();
     await this.#close();
     return this.#outcome();
   }
@@ -190,10 +196,10 @@ export class SourceSession {
   async #begin(): Promise<void> {
     // It may have been cancelled meanwhile.
     if (!this.#getsReady) return;
-    this.#prepared = this.#prepare();
+    const prepared = this.#setup.prepare();
     // Without help there is nothing that the destination would have to get ready for.
-    if (this.job.options.assist === "require") await this.#prepared;
-    else this.#start(this.#prepared);
+    if (this.job.options.assist === "require") await prepared;
+    else this.#start(prepared);
     // The destination gets ready at the same time.
     this.#dispatch({ type: "start" });
   }
@@ -204,14 +210,7 @@ export class SourceSession {
     return phase === "idle" || phase === "setup";
   }
 
-  /** Nobody is asked for anything before it is known that this VM can be migrated now. */
-  async #lookAtQemu(): Promise<void> {
-    const { job } = this;
-    const qmp = await QmpClient.connect(job.qmpPath, { clock: this.#clock });
-    this.#qemu = new SourceQemu(qmp, this.#clock);
-    this.#pid = job.pid ?? (await findListener(job.qmpPath).catch(() => undefined));
-    await this.#qemu.check();
-    if (job.options.verify || job.options.dropShare > 0) this.#pidOf();
+  #follow(qmp: QmpClient): void {
     void qmp.closed.then(() => this.#monitorClosed());
     qmp.on("MIGRATION", ({ data }) => this.#migrationState(data.status));
     qmp.on("MIGRATION_PASS", () => void this.#passBegan());
@@ -220,53 +219,8 @@ export class SourceSession {
     });
   }
 
-  async #prepare(): Promise<void> {
-    const qemu = this.#qemu as SourceQemu;
-    const { verify, dropShare } = this.job.options;
-    await qemu.configure();
-    if (!this.#getsReady) return;
-    if (verify || dropShare > 0) await this.#openMemory(qemu.qmp);
-    await this.#lookForHelp(qemu.qmp);
-  }
-
-  /** Pages can be left out only where they can be read later, and only while QEMU waits for our word to stop the VM. */
-  async #lookForHelp(qmp: QmpClient): Promise<void> {
-    // A guest that stands still cannot answer.
-    if (this.#qemu?.wasRunning === true && (await this.#assistance.look(qmp, this.#pid))) {
-      try {
-        if (this.#memory === undefined) await this.#openMemory(qmp);
-        const gated = await this.#qemu.gate();
-        if (!gated) {
-          throw new GodwitError("QEMU_UNSUPPORTED", "assistance needs QEMU 8.1 or newer");
-        }
-        this.#pump.isGated = true;
-        // Meanwhile the first round begins.
-        const memoryBytes = this.#memory?.blocks.reduce((sum, { usedBytes }) => sum + usedBytes, 0);
-        this.#assisting = this.#assistance
-          .begin(qmp, memoryBytes ?? 0)
-          .then(() => this.#assisted.decided());
-        return;
-      } catch (error) {
-        await this.#assistance.giveUp("failed", toErrorRecord(error).message);
-      }
-    }
-    if (this.job.options.assist === "require") this.#assistance.assertActive();
-  }
-
   private get job(): SendJob {
     return this.#job;
-  }
-
-  async #openMemory(qmp: QmpClient): Promise<void> {
-    this.#memory = await GuestMemory.open(qmp, this.#pidOf());
-  }
-
-  #pidOf(): number {
-    if (this.#pid !== undefined) return this.#pid;
-    throw new GodwitError(
-      "MEMORY_READ",
-      "QEMU's process was not found by its monitor: give its pid",
-    );
   }
 
   // Events
@@ -349,7 +303,7 @@ export class SourceSession {
     if (status === "completed") this.#dispatch({ type: "qemu-completed" });
     // `cancelling` is not its last word: `completed` may still follow.
     if (status !== "failed" && status !== "cancelled") return;
-    void this.#qemu
+    void this.#setup.qemu
       ?.query()
       .then((info) => info["error-desc"])
       .catch(() => undefined)
@@ -369,7 +323,7 @@ export class SourceSession {
     try {
       // The next pass tells what was dirtied meanwhile.
       if (rest !== undefined) return await rest;
-      const { ram } = (await this.#qemu?.query()) ?? {};
+      const { ram } = (await this.#setup.qemu?.query()) ?? {};
       if (ram === undefined) return;
       this.#hints?.refresh();
       this.#meter.update(this.#channel.wireBytes, startMs);
@@ -415,9 +369,9 @@ export class SourceSession {
 
   /** The monitor is gone: is QEMU? A process that has ended cannot run its VM. */
   async #monitorClosed(): Promise<void> {
-    if (this.#pid !== undefined) {
+    if (this.#setup.pid !== undefined) {
       for (let i = 0; i < 50; i++) {
-        if (systemProcesses.identify(this.#pid) === undefined) {
+        if (systemProcesses.identify(this.#setup.pid) === undefined) {
           this.#dispatch({ type: "qemu-gone" });
           return;
         }
@@ -488,7 +442,7 @@ export class SourceSession {
     await connectChannel(this.#clock, this.#channel, job, job.transport);
     // Given up before anybody could be told of it: the destination is not to begin.
     if (!this.#getsReady) return this.#channel.destroy();
-    const version = this.#qemu?.qmp.version.qemu;
+    const version = this.#setup.qemu?.qmp.version.qemu;
     this.#channel.sendControl({
       type: "offer",
       migrationId: job.migrationId,
@@ -499,17 +453,17 @@ export class SourceSession {
         qemuVersion: `${version?.major}.${version?.minor}.${version?.micro}`,
         host: hostname(),
       },
-      run: this.#qemu?.wasRunning ?? true,
+      run: this.#setup.qemu?.wasRunning ?? true,
       verify: job.options.verify,
     });
   }
 
   async #startStream(): Promise<void> {
-    await this.#prepared;
+    await this.#setup.prepared;
     if (!this.#getsReady) return;
     const { assist, dropCaches } = this.job.options;
     // Both have limits of their own.
-    if (assist === "require" || dropCaches) await this.#assisting;
+    if (assist === "require" || dropCaches) await this.#setup.assisting;
     if (assist === "require") this.#assistance.assertActive();
     const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
     await rm(path, { force: true });
@@ -524,7 +478,7 @@ export class SourceSession {
       server.listen(path, resolve);
     });
     // It may have been given up meanwhile.
-    if (this.#driver.state.phase === "setup") await this.#qemu?.migrateTo(path);
+    if (this.#driver.state.phase === "setup") await this.#setup.qemu?.migrateTo(path);
     else server.close();
   }
 
@@ -532,7 +486,7 @@ export class SourceSession {
     // With applications' help QEMU's count says nothing about what will be left.
     const { isActive, isLooking } = this.#assistance;
     const bytes = isActive || isLooking ? 0 : Math.floor(restBytes / armedUnit) * armedUnit;
-    if (this.#driver.state.phase === "rounds") await this.#qemu?.arm(bytes);
+    if (this.#driver.state.phase === "rounds") await this.#setup.qemu?.arm(bytes);
   }
 
   async #prepareApplications(): Promise<void> {
@@ -558,7 +512,7 @@ export class SourceSession {
     if (this.#driver.state.phase !== "switchover") return;
     // Not said yet when the time to prepare passed without an answer.
     this.#pump.allowSwitchover();
-    await this.#qemu?.forceSwitchover();
+    await this.#setup.qemu?.forceSwitchover();
   }
 
   async #verify(): Promise<void> {
@@ -566,7 +520,7 @@ export class SourceSession {
     const startMs = this.#clock.nowMs();
     const chunkBytes = hashChunkBytes(head.blocks);
     this.#channel.sendControl({ type: "verify", chunkBytes });
-    const ours = await hashMemory(this.#memory as GuestMemory, head.blocks, chunkBytes);
+    const ours = await hashMemory(this.#setup.memory as GuestMemory, head.blocks, chunkBytes);
     const theirs = await this.#hashesFromPeer.promise;
     const difference = compareHashes(ours, theirs.memory);
     this.statistics.verifyMs = this.#clock.nowMs() - startMs;
@@ -578,7 +532,7 @@ export class SourceSession {
 
   async #handOver(): Promise<void> {
     const { migrationId, vmName, host, port, qmpPath, transport, runtimeDirectory } = this.job;
-    const pid = this.#pid;
+    const pid = this.#setup.pid;
     await writeJournal(runtimeDirectory, {
       migrationId,
       vmName,
@@ -605,9 +559,9 @@ export class SourceSession {
 
   async #ensureResumed(): Promise<void> {
     // What is under way would come after what is undone here.
-    await this.#prepared.catch(() => {});
+    await this.#setup.prepared.catch(() => {});
     await this.#streamStart.catch(() => {});
-    await this.#qemu?.ensureResumed();
+    await this.#setup.qemu?.ensureResumed();
     await this.#assistance.release();
     this.#dispatch({ type: "source-resumed" });
   }
@@ -634,8 +588,7 @@ export class SourceSession {
     this.#assisted.close();
     await this.#channel.finish(2_000);
     await this.#assistance[Symbol.asyncDispose]();
-    await this.#memory?.[Symbol.asyncDispose]();
-    await this.#qemu?.qmp[Symbol.asyncDispose]();
+    await this.#setup[Symbol.asyncDispose]();
     const { runtimeDirectory, migrationId } = this.job;
     await rm(join(runtimeDirectory, `${migrationId}.sock`), { force: true });
     // A note must not be written after it was removed.
@@ -657,35 +610,5 @@ export class SourceSession {
       text: outcomeText(this.job, result, this.#driver.state.letGo, error?.message),
       report: this.statistics.report(),
     };
-  }
-}
-
-function outcomeText(
-  job: SendJob,
-  result: MigrationOutcome["result"],
-  letGo: boolean,
-  reason = "unknown",
-): string {
-  const where = `${job.host}:${job.port}`;
-  switch (result) {
-    case "done":
-      return `${job.vmName} is now at ${where}`;
-    case "cancelled":
-      return `${reason}; ${job.vmName} stays here`;
-    case "unconfirmed":
-      if (!letGo) {
-        return (
-          `whether ${job.vmName} was handed over to ${where} is not known (${reason}), because its QEMU here does not answer. ` +
-          `Look at it first: if it runs here, godwit discard ${job.vmName} at the destination; if it is in state postmigrate ` +
-          `or gone, godwit continue ${job.vmName} there`
-        );
-      }
-      return (
-        `${job.vmName} was handed over to ${where}, which did not confirm that it runs (${reason}). It is stopped here and ` +
-        `must not be started here unless it is discarded there. At the destination: godwit status ${job.vmName}, ` +
-        `then godwit continue ${job.vmName}`
-      );
-    default:
-      return `${reason}; ${job.vmName} stays here`;
   }
 }
