@@ -39,6 +39,8 @@ const patienceMsMax = 100;
 /** Both sides have nothing to do for so much of their time, for so many looks in a row: there is time to compress. */
 const roomyShareMin = 0.5;
 const roomyLooksMin = 2;
+/** The same, or a link that is full, before a step up from records as they are is tried: else neither is to gain by it. */
+const worthLooksMin = 2;
 /** A level of zstd may gain nothing where the next one does. */
 const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
@@ -81,8 +83,9 @@ export class Chooser {
   /** The latest look at the link. */
   #isLinkFull = false;
   #isLinkClear = false;
-  /** Looks in a row at a full link and idle sides. */
+  /** Looks in a row at a full link and idle sides, and at either of them. */
   #roomyLooks = 0;
+  #worthLooks = 0;
   /** A race was on since the latest look. */
   #isRaceSeen = false;
   readonly #stay = new Stay();
@@ -114,9 +117,9 @@ export class Chooser {
       return { method: 0, trials: [], isTrial: false, isRaced: true };
     }
     if (!this.#isTrialDue(nowMs)) return { method, trials: [], isTrial: false, isRaced: false };
-    const mayRise = this.#mayRise && !this.#isRawFor(nowMs);
     // A step up from records as they are is tried by making it.
     if (method === 0) {
+      const mayRise = this.#worthLooks >= worthLooksMin && this.#mayRise && !this.#isRawFor(nowMs);
       this.#isStepTried = mayRise;
       return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise, isRaced: false };
     }
@@ -261,8 +264,9 @@ export class Chooser {
     this.#isLinkFull = isFull(seen);
     if (this.#isLinkFull) this.#race.rest(nowMs);
     const leastIdle = Math.min(seen.idleShare, seen.destinationIdleShare);
-    const isRoomy = this.#isLinkFull && leastIdle >= roomyShareMin;
-    this.#roomyLooks = isRoomy ? this.#roomyLooks + 1 : 0;
+    const areIdle = leastIdle >= roomyShareMin;
+    this.#roomyLooks = this.#isLinkFull && areIdle ? this.#roomyLooks + 1 : 0;
+    this.#worthLooks = this.#isLinkFull || areIdle ? this.#worthLooks + 1 : 0;
     if (this.#isClear) this.#decide(nowMs);
   }
 
