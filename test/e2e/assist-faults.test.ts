@@ -153,6 +153,19 @@ for (const at of ["hold", "scrub"] as const) {
   });
 }
 
+test("cancelled while the guest gives up its page cache: it does not have to be waited for", async () => {
+  using relay = await relayFor({ at: "dropCaches", after: 0, what: "hang" });
+  const run = await begin(relay, { dropCaches: true });
+  await withDeadline(systemClock, 20_000, "the fault", relay.struck);
+  const startMs = systemClock.nowMs();
+  run.source.cancel();
+  const outcome = await run.source.outcome;
+  const ms = systemClock.nowMs() - startMs;
+  assert.equal(outcome.result, "cancelled", outcome.text);
+  assert.ok(ms < 10_000, `after ${ms} ms`);
+  await harness.ticks(vm, 3, thawedWithinMs);
+});
+
 test("after all of that it is still held and moved as if nothing had been", async () => {
   using relay = await relayFor({ at: "cancel", after: 99, what: "close" });
   const { report } = await arrives(await begin(relay, { assist: "require" }));

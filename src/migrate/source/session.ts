@@ -91,6 +91,8 @@ export class SourceSession {
   #streamStart: Promise<void> = Promise.resolve();
   #vmStopped = false;
   #handingOver: Promise<void> = Promise.resolve();
+  /** Who waits for what applications say waits no more. */
+  readonly #givenUp = Promise.withResolvers<void>();
   #hashesFromPeer = Promise.withResolvers<Extract<DestinationMessage, { type: "hashes" }>>();
 
   constructor(job: SendJob, host: SourceHost, clock: Clock) {
@@ -463,7 +465,10 @@ export class SourceSession {
     if (!this.#getsReady) return;
     const { assist, dropCaches } = this.job.options;
     // Both have limits of their own.
-    if (assist === "require" || dropCaches) await this.#setup.assisting;
+    if (assist === "require" || dropCaches) {
+      await Promise.race([this.#setup.assisting, this.#givenUp.promise]);
+      if (!this.#getsReady) return;
+    }
     if (assist === "require") this.#assistance.assertActive();
     const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
     await rm(path, { force: true });
@@ -558,6 +563,7 @@ export class SourceSession {
   }
 
   async #ensureResumed(): Promise<void> {
+    this.#givenUp.resolve();
     // What is under way would come after what is undone here.
     await this.#setup.prepared.catch(() => {});
     await this.#streamStart.catch(() => {});
