@@ -274,7 +274,8 @@ export class Chooser {
   #isStarting(seen: Seen, nowMs: number): boolean {
     const start = this.#start;
     if (start === undefined) return false;
-    const isSlow = start.isSlow(seen);
+    const wasSlow = start.wasSlow(nowMs, this.#race.arrivedWorth);
+    const isSlow = start.isSlow(seen) || wasSlow;
     start.worth = this.#race.arrivedWorth;
     if (!isSlow && !start.isOver(nowMs)) return true;
     this.#start = undefined;

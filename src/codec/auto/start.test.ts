@@ -56,3 +56,14 @@ test("it is over some time after the first look, however late that comes", () =>
     [false, false, true],
   );
 });
+
+test("what has carried so little for so long is slow, whoever seems to wait", () => {
+  for (const [bytesPerMs, slow] of [
+    [24_000, true],
+    [40_000, false],
+  ] as const) {
+    const start = new Start();
+    const at = (ms: number): boolean => start.wasSlow(5_000 + ms, 1e6 + ms * bytesPerMs);
+    assert.deepEqual([at(0), at(60), at(119), at(120)], [false, false, false, slow]);
+  }
+});

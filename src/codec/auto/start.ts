@@ -22,6 +22,9 @@ const verySlowBytesPerMsMax = 30_000;
 /** What carries more is not slow: about 1 Gbit/s. */
 const slowBytesPerMsMax = ownBytesPerMsFirst * 1.05;
 
+/** In so long a time it has carried what it can, whoever is seen to wait: on busy processors that says little. */
+const meanMsMin = 120;
+
 /** The beginning is over when the link is known to be slow, or after so long. */
 const startMsMax = 250;
 
@@ -33,6 +36,8 @@ export class Start {
   #mayBeSlow = false;
   /** Had arrived then. */
   worth = 0;
+  /** And at the first look. */
+  #firstWorth: number | undefined;
 
   /** `bytesPerMs`: what arrived since the latest look. */
   inFlightBytesMax(bytesPerMs: number): number {
@@ -44,6 +49,14 @@ export class Start {
   isOver(nowMs: number): boolean {
     this.#firstMs ??= nowMs;
     return nowMs - this.#firstMs >= startMsMax;
+  }
+
+  /** `worth`: arrived in all. Answers true when so little has arrived since the first look that the link is slow for sure. */
+  wasSlow(nowMs: number, worth: number): boolean {
+    this.#firstMs ??= nowMs;
+    this.#firstWorth ??= worth;
+    const ms = nowMs - this.#firstMs;
+    return ms >= meanMsMin && worth - this.#firstWorth < ms * verySlowBytesPerMsMax;
   }
 
   /** Looks at the link. Answers true when it is slow for sure. */
