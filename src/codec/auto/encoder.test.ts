@@ -125,19 +125,6 @@ test("over a faster link a first copy, and what is over soon after it, is compre
   }
 });
 
-test("nor has a first copy a history where a side is what bounds, not the link", () => {
-  const { encoder, pass } = paced();
-  assert.ok(pass(300, {}).includes("hybrid"));
-  // Two looks are not enough.
-  pass(20, { waitingShare: 0.5, destinationIdleShare: 0.02 });
-  assert.ok(pass(300, {}).includes("hybrid"));
-  pass(40, { waitingShare: 0.5, destinationIdleShare: 0.02 });
-  assert.deepEqual(pass(300, {}), ["bare"]);
-  encoder.endBulk();
-  pass(1_000, {});
-  assert.ok(pass(300, {}).includes("hybrid"));
-});
-
 test("without memory for a history there is none", () => {
   const encoder = migrate(5, 0);
   assert.ok(encoder.usage?.().every(({ name }) => !name.startsWith("hybrid")));

@@ -6,7 +6,6 @@ import type { BatchEncoder, Encoded, LinkState, MethodUsage, PageBatch } from ".
 import { Chooser, type Turn } from "./chooser.ts";
 import type { Outcome } from "./estimate.ts";
 import { zeroPageWorth } from "./race.ts";
-import { isFull, type Seen } from "./surroundings.ts";
 
 /** A step of the ladder; the first sends records as they are. */
 export interface Candidate {
@@ -26,12 +25,6 @@ export interface Candidate {
  * look at them and to keep them, memory that both sides never touched above all, is a third to a half of the time of a batch.
  */
 const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
-/**
- * Nor where it is one of the two sides that bounds, for so many looks in a row (150 ms): what it takes is then what the migration
- * takes longer, on both of them, and a full link does not show itself by less.
- */
-const busyLooksMin = 3;
-const busyShareMax = 0.1;
 /** Nor in rounds after it that are over so soon: a page is remembered before it is of use. */
 const bareAfterBulkMs = 1_000;
 
@@ -58,8 +51,6 @@ export class AutoEncoder implements BatchEncoder {
   readonly #besideMsPerByte = new Map<string, number>();
   /** From the first batch on: what happened before says nothing. */
   #chooser: Chooser | undefined;
-  /** Looks in a row, during the first copy, at a side that had nothing left of its time; enough of them once are enough. */
-  #busyLooks = 0;
   /** When the first copy was over. */
   #bulkEndMs: number | undefined;
   #linkAtMs = 0;
@@ -110,15 +101,7 @@ export class AutoEncoder implements BatchEncoder {
     this.#linkAtMs = nowMs;
     this.#idleAtMs = idleMs;
     const seen = { bytesPerMs, waitingShare, idleShare, besideShare, destinationIdleShare };
-    this.#lookWhoIsBusy(seen);
     this.#chooser?.link(seen, nowMs);
-  }
-
-  #lookWhoIsBusy(seen: Seen): void {
-    if (this.#busyLooks >= busyLooksMin || this.#bulkEndMs !== undefined) return;
-    const { idleShare, destinationIdleShare } = seen;
-    const isBusy = !isFull(seen) && Math.min(idleShare, destinationIdleShare) < busyShareMax;
-    this.#busyLooks = isBusy ? this.#busyLooks + 1 : 0;
   }
 
   get inFlightBytesMax(): number {
@@ -188,9 +171,7 @@ export class AutoEncoder implements BatchEncoder {
     const bytesPerMs = this.#chooser?.linkBytesPerMs ?? 0;
     const untilMs = (this.#bulkEndMs ?? Number.POSITIVE_INFINITY) + bareAfterBulkMs;
     const wasBare = this.#ladder === this.#bare;
-    const isFast =
-      bytesPerMs >= (wasBare ? bareBytesPerMs.downTo : bareBytesPerMs.from) ||
-      this.#busyLooks >= busyLooksMin;
+    const isFast = bytesPerMs >= (wasBare ? bareBytesPerMs.downTo : bareBytesPerMs.from);
     const ladder = isFast && this.#clock.nowMs() < untilMs ? this.#bare : this.#candidates;
     if (ladder === this.#ladder) return;
     this.#ladder = ladder;
