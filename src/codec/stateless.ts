@@ -20,6 +20,7 @@ import {
   type PageBatch,
   type RecordRange,
 } from "./page-batch.ts";
+import type { ZstdDecompressContext } from "./zstd-context.ts";
 
 /** Less is not worth a call, which costs 20 µs and some bytes of frame. */
 const batchBytesMin = 256;
@@ -49,6 +50,8 @@ export interface Decompressor {
    * allocates no more than about that.
    */
   decompress(bytes: Uint8Array, rawBytes: number): Uint8Array;
+  /** The same by a context that lasts, to where the decoder says; default: there is none. */
+  readonly context?: () => ZstdDecompressContext;
 }
 
 /** Takes 512 KiB for batches in several pieces. */
@@ -130,11 +133,16 @@ export class StatelessEncoder implements BatchEncoder {
   }
 }
 
-/** What is decoded and held is bounded by `HeldBytes`; what was released V8 collects, about 30 MiB of it at most, measured. */
+/**
+ * What is decoded and held is bounded by `HeldBytes`. A decompressor with a context writes to buffers that are used again; what others
+ * allocate V8 collects, about 30 MiB of it at most, measured.
+ */
 export class StatelessDecoder implements BatchDecoder {
   readonly id: number;
   readonly #decompressor: Decompressor;
   readonly #held: HeldBytes;
+  readonly #pool = new BufferPool();
+  #context: ZstdDecompressContext | undefined;
 
   constructor(decompressor: Decompressor, held: HeldBytes) {
     this.id = decompressor.id;
@@ -147,13 +155,46 @@ export class StatelessDecoder implements BatchDecoder {
     const input = body.bytes.subarray(body.from, body.to);
     // A batch that does not shrink is sent as it is.
     if (input.length >= rawBytes) throw this.#invalid(input, rawBytes, "and is not shorter");
-    const bytes = this.#decompress(input, rawBytes);
+    if (this.#decompressor.context !== undefined) {
+      return this.#decodeTo(this.#pool.take(rawBytes), input, rawBytes, this.#decompressor.context);
+    }
+    const bytes = this.#tried(input, rawBytes, () =>
+      this.#decompressor.decompress(input, rawBytes),
+    );
     return { bytes, from: 0, to: rawBytes, hold: () => this.#held.hold(rawBytes) };
   }
 
-  #decompress(input: Uint8Array, rawBytes: number): Uint8Array {
+  #decodeTo(
+    buffer: Buffer,
+    input: Uint8Array,
+    rawBytes: number,
+    make: () => ZstdDecompressContext,
+  ): RecordRange {
+    this.#tried(input, rawBytes, () => {
+      const context = this.#context ?? make();
+      // Until it is known to have worked: a context that failed is of no more use.
+      this.#context = undefined;
+      context.decompress(input, buffer.subarray(0, rawBytes));
+      this.#context = context;
+    });
+    let holderCount = 0;
+    const hold = (): (() => void) => {
+      assert(holderCount >= 0, "records held that were released");
+      holderCount++;
+      const release = this.#held.hold(rawBytes);
+      return () => {
+        release();
+        if (--holderCount > 0) return;
+        holderCount = -1;
+        this.#pool.give(buffer);
+      };
+    };
+    return { bytes: buffer, from: 0, to: rawBytes, hold };
+  }
+
+  #tried<T>(input: Uint8Array, rawBytes: number, run: () => T): T {
     try {
-      return this.#decompressor.decompress(input, rawBytes);
+      return run();
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw this.#invalid(input, rawBytes, `and cannot be decoded (${why})`, cause);
