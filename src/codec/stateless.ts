@@ -50,8 +50,13 @@ export interface Decompressor {
    * allocates no more than about that.
    */
   decompress(bytes: Uint8Array, rawBytes: number): Uint8Array;
-  /** The same by a context that lasts, to where the decoder says; default: there is none. */
-  readonly context?: () => ZstdDecompressContext;
+}
+
+/** Makes contexts that write to where they are told to. */
+export interface ContextDecompressor {
+  readonly id: number;
+  readonly name: string;
+  context(): ZstdDecompressContext;
 }
 
 /** Takes 512 KiB for batches in several pieces. */
@@ -139,12 +144,12 @@ export class StatelessEncoder implements BatchEncoder {
  */
 export class StatelessDecoder implements BatchDecoder {
   readonly id: number;
-  readonly #decompressor: Decompressor;
+  readonly #decompressor: Decompressor | ContextDecompressor;
   readonly #held: HeldBytes;
   readonly #pool = new BufferPool();
   #context: ZstdDecompressContext | undefined;
 
-  constructor(decompressor: Decompressor, held: HeldBytes) {
+  constructor(decompressor: Decompressor | ContextDecompressor, held: HeldBytes) {
     this.id = decompressor.id;
     this.#decompressor = decompressor;
     this.#held = held;
@@ -155,12 +160,11 @@ export class StatelessDecoder implements BatchDecoder {
     const input = body.bytes.subarray(body.from, body.to);
     // A batch that does not shrink is sent as it is.
     if (input.length >= rawBytes) throw this.#invalid(input, rawBytes, "and is not shorter");
-    if (this.#decompressor.context !== undefined) {
-      return this.#decodeTo(this.#pool.take(rawBytes), input, rawBytes, this.#decompressor.context);
+    const decompressor = this.#decompressor;
+    if ("context" in decompressor) {
+      return this.#decodeTo(this.#pool.take(rawBytes), input, rawBytes, decompressor);
     }
-    const bytes = this.#tried(input, rawBytes, () =>
-      this.#decompressor.decompress(input, rawBytes),
-    );
+    const bytes = this.#tried(input, rawBytes, () => decompressor.decompress(input, rawBytes));
     return { bytes, from: 0, to: rawBytes, hold: () => this.#held.hold(rawBytes) };
   }
 
@@ -168,10 +172,10 @@ export class StatelessDecoder implements BatchDecoder {
     buffer: Buffer,
     input: Uint8Array,
     rawBytes: number,
-    make: () => ZstdDecompressContext,
+    decompressor: ContextDecompressor,
   ): RecordRange {
     this.#tried(input, rawBytes, () => {
-      const context = this.#context ?? make();
+      const context = this.#context ?? decompressor.context();
       // Until it is known to have worked: a context that failed is of no more use.
       this.#context = undefined;
       context.decompress(input, buffer.subarray(0, rawBytes));
