@@ -162,10 +162,14 @@ export class StatelessDecoder implements BatchDecoder {
     if (input.length >= rawBytes) throw this.#invalid(input, rawBytes, "and is not shorter");
     const decompressor = this.#decompressor;
     if ("context" in decompressor) {
-      return this.#decodeTo(this.#pool.take(rawBytes), input, rawBytes, decompressor);
+      return this.#decodeTo(this.#bufferFor(rawBytes), input, rawBytes, decompressor);
     }
     const bytes = this.#tried(input, rawBytes, () => decompressor.decompress(input, rawBytes));
     return { bytes, from: 0, to: rawBytes, hold: () => this.#held.hold(rawBytes) };
+  }
+
+  #bufferFor(rawBytes: number): Buffer {
+    return rawBytes < pooledBytesMin ? Buffer.allocUnsafeSlow(rawBytes) : this.#pool.take(rawBytes);
   }
 
   #decodeTo(
@@ -185,12 +189,13 @@ export class StatelessDecoder implements BatchDecoder {
     const hold = (): (() => void) => {
       assert(holderCount >= 0, "records held that were released");
       holderCount++;
-      const release = this.#held.hold(rawBytes);
+      // What is taken, not what is used of it: the pool's buffers are up to twice as long.
+      const release = this.#held.hold(buffer.length);
       return () => {
         release();
         if (--holderCount > 0) return;
         holderCount = -1;
-        this.#pool.give(buffer);
+        if (buffer.length >= pooledBytesMin) this.#pool.give(buffer);
       };
     };
     return { bytes: buffer, from: 0, to: rawBytes, hold };

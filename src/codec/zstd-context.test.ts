@@ -1,10 +1,11 @@
 /** Contexts that last and node:zlib's documented calls are the same to whoever uses them; nothing but one whole frame will do. */
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { constants, zstdCompressSync } from "node:zlib";
 import fc from "fast-check";
 import { Prng } from "../base/index.ts";
 import { batchBytesMax } from "./page-batch.ts";
-import { works, type ZstdContexts, zstdContextKinds } from "./zstd-context.ts";
+import { isOneFrame, works, type ZstdContexts, zstdContextKinds } from "./zstd-context.ts";
 
 const kinds = Object.entries(zstdContextKinds);
 
@@ -78,11 +79,39 @@ for (const [name, contexts] of kinds) {
   });
 }
 
-test("after a frame without its end a context that lasts takes nothing", () => {
-  const whole = Buffer.from(zstdContextKinds.documented.compress(1).compress(content(2, 5000)));
-  const decompressor = zstdContextKinds.lasting.decompress();
-  // Its only block, of three bytes, is not the last.
-  const endless = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 8 << 3, 3 * 8, 0, 0, 1, 2, 3]);
-  decompressor.decompress(endless, Buffer.alloc(3));
-  assert.throws(() => decompressor.decompress(whole, Buffer.alloc(5000)), /corruption/);
+test("after a frame without its end a context that lasts is as good as before", () => {
+  const bytes = content(2, 5000);
+  const whole = Buffer.from(zstdContextKinds.documented.compress(1).compress(bytes));
+  for (const [name, contexts] of kinds) {
+    const decompressor = contexts.decompress();
+    // Its only block, of three bytes, is not the last.
+    const endless = Buffer.from([0x28, 0xb5, 0x2f, 0xfd, 0, 8 << 3, 3 * 8, 0, 0, 1, 2, 3]);
+    assert.throws(() => decompressor.decompress(endless, Buffer.alloc(3)), Error, name);
+    for (let end = 0; end < whole.length; end += 7) {
+      const part = whole.subarray(0, end);
+      assert.throws(() => decompressor.decompress(part, Buffer.alloc(5000)), Error, name);
+    }
+    const back = Buffer.alloc(5000);
+    decompressor.decompress(whole, back);
+    assert.ok(back.equals(bytes), name);
+  }
+});
+
+test("a frame of several blocks, with and without checksum and size, is one", () => {
+  for (const [checksum, pledged] of [
+    [0, undefined],
+    [1, undefined],
+    [1, 300_000],
+    [0, 300_000],
+  ] as const) {
+    const bytes = content(3, 300_000);
+    const options = pledged === undefined ? {} : { pledgedSrcSize: pledged };
+    const frame = zstdCompressSync(bytes, {
+      ...options,
+      params: { [constants.ZSTD_c_checksumFlag]: checksum },
+    });
+    assert.equal(isOneFrame(frame), true, `${checksum} ${pledged}`);
+    assert.equal(isOneFrame(frame.subarray(0, -1)), false);
+    assert.equal(isOneFrame(Buffer.concat([frame, Buffer.alloc(1)])), false);
+  }
 });

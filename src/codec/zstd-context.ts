@@ -96,7 +96,7 @@ function compressing(level: number): Context {
   return new Context(zlib.createZstdCompress({ chunkSize: 64, params }));
 }
 
-/** A frame whose end is missing, while all that it holds is there, passes for whole; the next frame is then refused. */
+/** A context would wait for the rest of a frame whose end is missing, and take what comes next for it: such a frame is refused first. */
 class LastingDecompressor implements ZstdDecompressContext {
   readonly #context = new Context(
     zlib.createZstdDecompress({
@@ -106,9 +106,35 @@ class LastingDecompressor implements ZstdDecompressContext {
   );
 
   decompress(bytes: Uint8Array, to: Uint8Array): void {
+    if (!isOneFrame(bytes)) throw new Error("it is not one whole frame");
     const written = this.#context.run(bytes, to);
     if (written !== to.length) throw new Error(`it holds ${written}`);
   }
+}
+
+const frameMagic = 0xfd2fb528;
+const blockRunLength = 1;
+const blockReserved = 3;
+
+/** By the lengths that it states itself (RFC 8878, 3.1.1): one frame whose last block, and checksum, end where `bytes` end. */
+export function isOneFrame(bytes: Uint8Array): boolean {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (bytes.length < 5 || view.getUint32(0, true) !== frameMagic) return false;
+  const descriptor = view.getUint8(4);
+  const isSingleSegment = (descriptor & 0x20) !== 0;
+  const sizeBytes = [isSingleSegment ? 1 : 0, 2, 4, 8][descriptor >> 6] as number;
+  const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] as number;
+  const checksumBytes = (descriptor & 4) === 0 ? 0 : 4;
+  let at = 5 + (isSingleSegment ? 0 : 1) + dictionaryBytes + sizeBytes;
+  for (let isLast = false; !isLast; ) {
+    if (at + 3 > bytes.length) return false;
+    const header = view.getUint16(at, true) | (view.getUint8(at + 2) << 16);
+    const type = (header >> 1) & 3;
+    if (type === blockReserved) return false;
+    isLast = (header & 1) === 1;
+    at += 3 + (type === blockRunLength ? 1 : header >> 3);
+  }
+  return at + checksumBytes === bytes.length;
 }
 
 const documented = {

@@ -276,3 +276,26 @@ test("once settled nothing is tried, but a link that fails is still answered", (
   send(100, 30e3);
   assert.ok(chooser.current > settled);
 });
+
+test("from records as they are a step is tried where the link is full, and elsewhere only now and then", () => {
+  const tried = (destinationIdleShare: number): number[] => {
+    const chooser = new Chooser(3, 1, 0);
+    const atMs: number[] = [];
+    for (let nowMs = 1, count = 0; nowMs < 5_000; nowMs++) {
+      const turn = chooser.next(nowMs);
+      chooser.sends(turn, 150e3);
+      if (turn.isTrial) atMs.push(nowMs);
+      // It gains nothing.
+      const outcome = { bodyBytes: 150e3, ms: 2, besideMs: 0 };
+      chooser.encoded(turn, 150e3, outcome, nowMs);
+      chooser.arrived(++count, nowMs);
+      const seen = { bytesPerMs: 150e3, waitingShare: 0.5, idleShare: 0.3, besideShare: 0 };
+      if (nowMs % 50 === 0) chooser.link({ ...seen, destinationIdleShare }, nowMs);
+    }
+    return atMs;
+  };
+  const busy = tried(0.05);
+  assert.ok(busy.length > 0 && busy.length <= 3, busy.join());
+  assert.ok((busy[0] as number) >= 2_000, busy.join());
+  assert.ok(tried(0.4).length > 10);
+});

@@ -41,6 +41,8 @@ const roomyShareMin = 0.5;
 const roomyLooksMin = 2;
 /** The same, or a link that is full, before a step up from records as they are is tried: else neither is to gain by it. */
 const worthLooksMin = 2;
+/** Where processors are busy neither may ever be seen: now and then it is tried all the same. */
+const stepEveryMs = 2_000;
 /** A level of zstd may gain nothing where the next one does. */
 const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
@@ -86,6 +88,8 @@ export class Chooser {
   /** Looks in a row at a full link and idle sides, and at either of them. */
   #roomyLooks = 0;
   #worthLooks = 0;
+  /** Of the latest such step, or the beginning. */
+  #stepAtMs: number;
   /** A race was on since the latest look. */
   #isRaceSeen = false;
   readonly #stay = new Stay();
@@ -98,6 +102,7 @@ export class Chooser {
     this.#startMs = nowMs;
     this.#linkAtMs = nowMs;
     this.#trialDueMs = nowMs;
+    this.#stepAtMs = nowMs;
   }
 
   /** The method in use, whatever is on trial. */
@@ -119,8 +124,10 @@ export class Chooser {
     if (!this.#isTrialDue(nowMs)) return { method, trials: [], isTrial: false, isRaced: false };
     // A step up from records as they are is tried by making it.
     if (method === 0) {
-      const mayRise = this.#worthLooks >= worthLooksMin && this.#mayRise && !this.#isRawFor(nowMs);
+      const mayPay = this.#worthLooks >= worthLooksMin || nowMs - this.#stepAtMs >= stepEveryMs;
+      const mayRise = mayPay && this.#mayRise && !this.#isRawFor(nowMs);
       this.#isStepTried = mayRise;
+      if (mayRise) this.#stepAtMs = nowMs;
       return { method: mayRise ? 1 : 0, trials: [], isTrial: mayRise, isRaced: false };
     }
     const index = this.#pairToTry();
@@ -274,7 +281,7 @@ export class Chooser {
   #isStarting(seen: Seen, nowMs: number): boolean {
     const start = this.#start;
     if (start === undefined) return false;
-    const wasSlow = start.wasSlow(nowMs, this.#race.arrivedWorth);
+    const wasSlow = start.wasSlow(nowMs, this.#race.arrivedWorth, seen.waitingShare);
     const isSlow = start.isSlow(seen) || wasSlow;
     start.worth = this.#race.arrivedWorth;
     if (!isSlow && !start.isOver(nowMs)) return true;

@@ -57,13 +57,16 @@ test("it is over some time after the first look, however late that comes", () =>
   );
 });
 
-test("what has carried so little for so long is slow, whoever seems to wait", () => {
-  for (const [bytesPerMs, slow] of [
-    [24_000, true],
-    [40_000, false],
+test("what has carried so little for so long while records waited is slow, whoever else seems to wait", () => {
+  for (const [bytesPerMs, waitingShare, slow] of [
+    [24_000, 0.5, true],
+    [40_000, 0.5, false],
+    // There was little to send.
+    [24_000, 0.1, false],
   ] as const) {
     const start = new Start();
-    const at = (ms: number): boolean => start.wasSlow(5_000 + ms, 1e6 + ms * bytesPerMs);
+    const at = (ms: number): boolean =>
+      start.wasSlow(5_000 + ms, 1e6 + ms * bytesPerMs, waitingShare);
     assert.deepEqual([at(0), at(60), at(119), at(120)], [false, false, false, slow]);
   }
 });

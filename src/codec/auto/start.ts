@@ -5,7 +5,8 @@
  * Of the link itself nothing is seen but what arrives, and everything is cold: code, memory, caches. So it counts as slow only
  * when it is the link that both sides wait for, twice in a row, and when what arrives does not grow with what is in flight. A busy
  * processor stands still for as long as two looks are apart, and then much less arrives than the link carries, but still some: only
- * of a link that is very slow two looks are enough, others are looked at once more, with more in flight.
+ * of a link that is very slow two looks are enough, others are looked at once more, with more in flight. What has carried very little for
+ * a longer time while records waited is slow even if the destination seems to be what they waited for.
  */
 import { inFlightMs, ownBytesPerMsFirst } from "./race.ts";
 import type { Seen } from "./surroundings.ts";
@@ -22,8 +23,9 @@ const verySlowBytesPerMsMax = 30_000;
 /** What carries more is not slow: about 1 Gbit/s. */
 const slowBytesPerMsMax = ownBytesPerMsFirst * 1.05;
 
-/** In so long a time it has carried what it can, whoever is seen to wait: on busy processors that says little. */
+/** In so long a time it has carried what it can, if records waited for so much of it: who else did says little on busy processors. */
 const meanMsMin = 120;
+const meanWaitingShareMin = 0.2;
 
 /** The beginning is over when the link is known to be slow, or after so long. */
 const startMsMax = 250;
@@ -38,6 +40,8 @@ export class Start {
   worth = 0;
   /** And at the first look. */
   #firstWorth: number | undefined;
+  #lastMs: number | undefined;
+  #waitedMs = 0;
 
   /** `bytesPerMs`: what arrived since the latest look. */
   inFlightBytesMax(bytesPerMs: number): number {
@@ -51,12 +55,18 @@ export class Start {
     return nowMs - this.#firstMs >= startMsMax;
   }
 
-  /** `worth`: arrived in all. Answers true when so little has arrived since the first look that the link is slow for sure. */
-  wasSlow(nowMs: number, worth: number): boolean {
+  /**
+   * `worth`: arrived in all; `waitingShare`: since the last call. Answers true when so little has arrived since the first look, and
+   * records have waited for so long, that the link is slow for sure.
+   */
+  wasSlow(nowMs: number, worth: number, waitingShare: number): boolean {
     this.#firstMs ??= nowMs;
     this.#firstWorth ??= worth;
+    this.#waitedMs += (nowMs - (this.#lastMs ?? nowMs)) * waitingShare;
+    this.#lastMs = nowMs;
     const ms = nowMs - this.#firstMs;
-    return ms >= meanMsMin && worth - this.#firstWorth < ms * verySlowBytesPerMsMax;
+    if (ms < meanMsMin || this.#waitedMs < ms * meanWaitingShareMin) return false;
+    return worth - this.#firstWorth < ms * verySlowBytesPerMsMax;
   }
 
   /** Looks at the link. Answers true when it is slow for sure. */

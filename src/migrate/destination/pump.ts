@@ -229,6 +229,8 @@ export class DestinationPump {
   #passRecords(socket: Socket, records: RecordRange, block: RamBlock, bodyBytes: number): void {
     const ranges = this.#ranges;
     if (ranges.length === 0) {
+      // Whoever lent the memory may use it again.
+      records.hold()();
       this.#countIdle();
       this.#taken(bodyBytes);
       return;
