@@ -5,7 +5,7 @@
 import { deflateRawSync, inflateRawSync } from "node:zlib";
 import { assert } from "../base/index.ts";
 import { codecIds } from "./ids.ts";
-import { boundedOutput, type Compressor, type Decompressor, exactly } from "./stateless.ts";
+import type { Compressor, Decompressor } from "./stateless.ts";
 
 /** 6 takes nearly three times as long for a few percent fewer bytes. */
 export const gzipLevelDefault = 1;
@@ -31,3 +31,28 @@ export const gzipDecompressor: Decompressor = {
   decompress: (bytes, rawBytes) =>
     exactly(inflateRawSync(bytes, boundedOutput(rawBytes)), rawBytes, bytes.length),
 };
+
+/** What zlib answers with the option `info`. */
+interface DecompressedWithInfo {
+  readonly buffer: Buffer;
+  /** `bytesWritten`: bytes of input that were used. */
+  readonly engine: { readonly bytesWritten: number };
+}
+
+/** Options of zlib's call, for at most `rawBytes`. */
+function boundedOutput(rawBytes: number) {
+  return {
+    // One more than there may be: an exact buffer would be full, and zlib would allocate another for what might follow.
+    chunkSize: Math.max(64, rawBytes + 1),
+    maxOutputLength: Math.max(1, rawBytes),
+    info: true,
+  } as const;
+}
+
+/** Checks what that call answered. Node's types do not know of `info`. */
+function exactly(answer: unknown, rawBytes: number, inputBytes: number): Uint8Array {
+  const { buffer, engine } = answer as DecompressedWithInfo;
+  if (buffer.length !== rawBytes) throw new Error(`it holds ${buffer.length}`);
+  if (engine.bytesWritten !== inputBytes) throw new Error(`it ends after ${engine.bytesWritten}`);
+  return buffer;
+}

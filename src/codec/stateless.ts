@@ -231,28 +231,3 @@ function inOnePiece({ pieces, bytes }: PageBatch, scratch: Uint8Array): Uint8Arr
   assert(at === bytes, "the pieces are the batch");
   return scratch.subarray(0, at);
 }
-
-/** What zlib answers with the option `info`. */
-interface DecompressedWithInfo {
-  readonly buffer: Buffer;
-  /** `bytesWritten`: bytes of input that were used. */
-  readonly engine: { readonly bytesWritten: number };
-}
-
-/** Options of zlib's calls that decompress, for at most `rawBytes`. */
-export function boundedOutput(rawBytes: number) {
-  return {
-    // One more than there may be: an exact buffer would be full, and zlib would allocate another for what might follow.
-    chunkSize: Math.max(64, rawBytes + 1),
-    maxOutputLength: Math.max(1, rawBytes),
-    info: true,
-  } as const;
-}
-
-/** Checks what a call with `boundedOutput` answered. Node's types do not know of `info`. */
-export function exactly(answer: unknown, rawBytes: number, inputBytes: number): Uint8Array {
-  const { buffer, engine } = answer as DecompressedWithInfo;
-  if (buffer.length !== rawBytes) throw new Error(`it holds ${buffer.length}`);
-  if (engine.bytesWritten !== inputBytes) throw new Error(`it ends after ${engine.bytesWritten}`);
-  return buffer;
-}
