@@ -52,7 +52,7 @@ export interface Decompressor {
   decompress(bytes: Uint8Array, rawBytes: number): Uint8Array;
 }
 
-/** Makes contexts that write to where they are told to. */
+/** Makes contexts that write to where they are told to; each lasts. */
 export interface ContextDecompressor {
   readonly id: number;
   readonly name: string;
@@ -178,13 +178,8 @@ export class StatelessDecoder implements BatchDecoder {
     rawBytes: number,
     decompressor: ContextDecompressor,
   ): RecordRange {
-    this.#tried(input, rawBytes, () => {
-      const context = this.#context ?? decompressor.context();
-      // Until it is known to have worked: a context that failed is of no more use.
-      this.#context = undefined;
-      context.decompress(input, buffer.subarray(0, rawBytes));
-      this.#context = context;
-    });
+    const context = (this.#context ??= decompressor.context());
+    this.#tried(input, rawBytes, () => context.decompress(input, buffer.subarray(0, rawBytes)));
     let holderCount = 0;
     const hold = (): (() => void) => {
       assert(holderCount >= 0, "records held that were released");

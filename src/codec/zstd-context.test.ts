@@ -79,7 +79,7 @@ for (const [name, contexts] of kinds) {
   });
 }
 
-test("after a frame without its end a context that lasts is as good as before", () => {
+test("after a frame that is refused each of them is as good as before", () => {
   const bytes = content(2, 5000);
   const whole = Buffer.from(zstdContextKinds.documented.compress(1).compress(bytes));
   for (const [name, contexts] of kinds) {
@@ -91,9 +91,19 @@ test("after a frame without its end a context that lasts is as good as before", 
       const part = whole.subarray(0, end);
       assert.throws(() => decompressor.decompress(part, Buffer.alloc(5000)), Error, name);
     }
-    const back = Buffer.alloc(5000);
-    decompressor.decompress(whole, back);
-    assert.ok(back.equals(bytes), name);
+    const again = (): void => {
+      const back = Buffer.alloc(5000);
+      decompressor.decompress(whole, back);
+      assert.ok(back.equals(bytes), name);
+    };
+    again();
+    // Whole by its lengths, but not what it should be.
+    const damaged = Buffer.from(whole);
+    damaged.fill(0xff, 12);
+    assert.throws(() => decompressor.decompress(damaged, Buffer.alloc(5000)), Error, name);
+    again();
+    assert.throws(() => decompressor.decompress(whole, Buffer.alloc(4999)), Error, name);
+    again();
   }
 });
 

@@ -17,7 +17,7 @@ export interface ZstdCompressContext {
 }
 
 export interface ZstdDecompressContext {
-  /** Fills all of `to` from the one frame that `bytes` are; throws on anything else, and is then of no more use. */
+  /** Fills all of `to` from the one frame that `bytes` are; throws on anything else. */
   decompress(bytes: Uint8Array, to: Uint8Array): void;
 }
 
@@ -98,18 +98,22 @@ function compressing(level: number): Context {
 
 /** A context would wait for the rest of a frame whose end is missing, and take what comes next for it: such a frame is refused first. */
 class LastingDecompressor implements ZstdDecompressContext {
-  readonly #context = new Context(
-    zlib.createZstdDecompress({
-      chunkSize: 64,
-      params: { [constants.ZSTD_d_windowLogMax]: windowLogMax },
-    }),
-  );
+  #context: Context | undefined;
 
   decompress(bytes: Uint8Array, to: Uint8Array): void {
     if (!isOneFrame(bytes)) throw new Error("it is not one whole frame");
-    const written = this.#context.run(bytes, to);
+    const context = this.#context ?? decompressing();
+    // Until it is known to have worked: one that failed is not used again.
+    this.#context = undefined;
+    const written = context.run(bytes, to);
     if (written !== to.length) throw new Error(`it holds ${written}`);
+    this.#context = context;
   }
+}
+
+function decompressing(): Context {
+  const params = { [constants.ZSTD_d_windowLogMax]: windowLogMax };
+  return new Context(zlib.createZstdDecompress({ chunkSize: 64, params }));
 }
 
 const frameMagic = 0xfd2fb528;

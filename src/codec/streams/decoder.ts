@@ -165,21 +165,14 @@ export class StreamsDecoder implements BatchDecoder {
     const streamsAt = layout.bodyAt + layout.headerBytes;
     const streams = bytes.subarray(streamsAt, streamsAt + header.streamsBytes);
     try {
-      if (header.pack === Pack.zstd) this.#unpackZstd(payload, streams);
+      if (header.pack === Pack.zstd)
+        (this.#zstd ??= zstdDecompressContext()).decompress(payload, streams);
       else if (header.pack === Pack.lz4) streams.set(lz4Decompress(payload, streams.length));
       else streams.set(payload);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw this.#refuse(`that cannot be unpacked (${why})`, header, cause);
     }
-  }
-
-  #unpackZstd(payload: Uint8Array, streams: Uint8Array): void {
-    const context = (this.#zstd ??= zstdDecompressContext());
-    // Until it is known to have worked: a context that failed is of no more use.
-    this.#zstd = undefined;
-    context.decompress(payload, streams);
-    this.#zstd = context;
   }
 
   #run(header: StreamsHeader, workspace: Workspace, out: number, rawBytes: number): void {
