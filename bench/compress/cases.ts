@@ -3,6 +3,7 @@ import { type CodecChoice, codecMemoryBytesDefault, codecNames } from "../../src
 import type { Case } from "../migrate/case.ts";
 import { godwitCase } from "../migrate/godwit-case.ts";
 import { qemuCase } from "../migrate/qemu-case.ts";
+import { relayed } from "./relay.ts";
 
 /** What godwit's codecs remember of earlier pages, and QEMU's XBZRLE as well (its default is a quarter of that). */
 const historyBytes = codecMemoryBytesDefault;
@@ -28,9 +29,10 @@ export const cases: readonly Case[] = [
   ...codecNames.map(compressed),
   compressed("auto"),
   ...qemuCases,
+  qemuCase({ name: "relay-c-zstd", between: relayed }),
 ];
 
-/** The others (zero, gzip, delta, similarity) can be asked for by name. */
+/** The others (zero, gzip, delta, similarity, and the relay in C) can be asked for by name. */
 export const usualCases: readonly string[] = [
   "godwit-none",
   "godwit-zstd",

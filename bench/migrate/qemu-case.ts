@@ -15,6 +15,14 @@ export interface QemuPlan {
   readonly isEndless?: boolean;
   /** Called before the migration begins; what it answers is called at the start of each pass but the first. */
   readonly prepare?: (source: Guest) => Promise<(pass: number) => Promise<void>>;
+  /** What stands between the two QEMUs; undefined: nothing but the link. Ready when it is answered. */
+  readonly between?: (stage: Stage) => Promise<Between>;
+}
+
+/** Where the source is to send to, and the destination to listen. */
+export interface Between extends Disposable {
+  readonly sourceUri: string;
+  readonly destinationUri: string;
 }
 
 const port = 4444;
@@ -53,11 +61,11 @@ async function migrate(stage: Stage, plan: QemuPlan): Promise<Measured> {
   source.qmp.on("MIGRATION_PASS", ({ data }) => {
     if (data.pass > 1) passBegan?.(data.pass).catch((error: unknown) => warn(plan, error));
   });
-  const uri = `tcp:${link.address("b")}:${port}`;
-  await destination.qmp.execute("migrate-incoming", { uri });
+  using between = await (plan.between ?? directly)(stage);
+  await destination.qmp.execute("migrate-incoming", { uri: between.destinationUri });
   const wireBytes = await link.wireBytes();
   const startMs = systemClock.wallMs();
-  await source.qmp.execute("migrate", { uri });
+  await source.qmp.execute("migrate", { uri: between.sourceUri });
   const finished = await completed(stage, plan);
   const counts = {
     rounds: await passCount(stage),
@@ -66,6 +74,11 @@ async function migrate(stage: Stage, plan: QemuPlan): Promise<Measured> {
   if (finished) return { finished, ...counts, ...(await finish(stage, plan, startMs)) };
   const moments = { startMs, stopMs: undefined, resumeMs: undefined, heldMs: 0 };
   return { ...unfinished, ...counts, moments: { ...moments, endMs: systemClock.wallMs() } };
+}
+
+async function directly({ link }: Stage): Promise<Between> {
+  const uri = `tcp:${link.address("b")}:${port}`;
+  return { sourceUri: uri, destinationUri: uri, [Symbol.dispose]: () => {} };
 }
 
 const unfinished = {

@@ -3,8 +3,8 @@
  * MiB of it would set off a collection of everything, by several threads at once (measured: a second of CPU time per 450 MB).
  */
 const bytesMin = 16 << 10;
-/** Of those that nobody uses. */
-const spareBytesMax = 8 << 20;
+/** Of those that nobody uses: as many as are ever in use at once, so that none is made anew when these come back. */
+const spareBytesMax = 16 << 20;
 
 export class BufferPool {
   /** By their length. */

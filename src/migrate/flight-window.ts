@@ -5,11 +5,11 @@
  * stops has to drain before it can run again. Kernels buffer megabytes for one connection, which on a slow link is a second.
  * The same idea as TCP Vegas and BBR: the smallest round trip seen is the empty path's.
  *
- * While the VM is far from being stopped the queue may be longer: QEMU passes over zero pages, and threads wait for a processor,
- * for longer than a short queue lasts.
+ * While the VM is far from being stopped the queue may be longer: QEMU passes over zero pages, threads wait for a processor, and what
+ * shrinks to nothing on the wire takes the destination's QEMU its time, for longer than a short queue lasts.
  */
 
-const queueMs = { bulk: 160, usual: 40 };
+const queueMs = { bulk: 480, usual: 40 };
 const bytesMin = 512 << 10;
 /** Bounds memory as well: docs/formats/frame.md. */
 const bytesMax = 16 << 20;

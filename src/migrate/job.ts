@@ -14,9 +14,14 @@ import type { StallAction } from "./rounds.ts";
 
 /**
  * For `node`, before the worker's path. What a worker allocates lives for microseconds; with V8's usual room for young
- * objects (3 x 16 MiB) garbage would be half of its memory. `gc` is called once, while a worker waits.
+ * objects (3 x 16 MiB) garbage would be half of its memory. `gc` is called once, while a worker waits; what its warm-up compiled is not to be
+ * thrown away for that.
  */
-export const workerArguments: readonly string[] = ["--max-semi-space-size=1", "--expose-gc"];
+export const workerArguments: readonly string[] = [
+  "--max-semi-space-size=1",
+  "--expose-gc",
+  "--no-flush-bytecode",
+];
 
 export type AssistChoice = "auto" | "off" | "require";
 export type GcChoice = "auto" | "wait" | "provoke" | "none";

@@ -34,7 +34,7 @@ const block = { name: "warm", lengthBytes: pageCount * pageBytes };
 /** Rounds over the made-up memory, for each way to send it; the same few by turns. */
 const roundCount = 24;
 const differentRounds = 3;
-const codecs = ["hybrid", "none"] as const;
+const codecs = ["hybrid", "zstd", "none"] as const;
 const historyBytes = 16 << 20;
 /** Smaller than a migration's: what waits should take little memory. */
 const slabOptions = { slabBytes: 2 << 20, slabCount: 2, itemBytesMax: 600 << 10 };

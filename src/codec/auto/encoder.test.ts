@@ -111,18 +111,36 @@ function paced() {
 }
 
 test("over a faster link a first copy, and what is over soon after it, is compressed without a history", () => {
-  for (const [bytesPerMs, isFast] of [
-    [110e3, true],
-    [12e3, false],
-  ] as const) {
-    const { encoder, pass } = paced();
-    // The first batches, before the link has shown itself, may be either.
-    assert.ok(pass(300, { bytesPerMs }).includes(isFast ? "bare" : "hybrid"));
-    if (isFast) assert.ok(!pass(300, { bytesPerMs }).includes("hybrid"));
-    encoder.endBulk();
-    if (isFast) assert.ok(!pass(900, { bytesPerMs }).includes("hybrid"));
-    assert.ok(pass(300, { bytesPerMs }).includes("hybrid"));
-  }
+  const { encoder, pass } = paced();
+  const fast = { bytesPerMs: 110e3 };
+  assert.ok(pass(300, fast).includes("bare"));
+  assert.ok(!pass(3_000, fast).includes("hybrid"));
+  encoder.endBulk();
+  assert.ok(!pass(900, fast).includes("hybrid"));
+  assert.ok(pass(300, fast).includes("hybrid"));
+});
+
+test("over a slow link a first copy has a history once both sides had time for it for a second", () => {
+  const { pass } = paced();
+  assert.deepEqual(pass(900, {}), ["none", "bare"]);
+  // Half of it is enough, less is not.
+  assert.deepEqual(pass(10, { destinationIdleShare: 0.4 }), ["bare"]);
+  assert.deepEqual(pass(950, { destinationIdleShare: 0.6 }), ["bare"]);
+  assert.ok(pass(300, {}).includes("hybrid"));
+});
+
+test("and has none any more where a side is what bounds, not the link", () => {
+  const busy = { waitingShare: 0.5, destinationIdleShare: 0.02 };
+  const { encoder, pass } = paced();
+  pass(1_300, {});
+  // Two looks are not enough.
+  pass(20, busy);
+  assert.ok(pass(300, {}).includes("hybrid"));
+  pass(40, busy);
+  assert.deepEqual(pass(300, {}), ["bare"]);
+  encoder.endBulk();
+  pass(1_000, busy);
+  assert.ok(pass(300, busy).includes("hybrid"));
 });
 
 test("without memory for a history there is none", () => {

@@ -6,6 +6,7 @@ import type { BatchEncoder, Encoded, LinkState, MethodUsage, PageBatch } from ".
 import { Chooser, type Turn } from "./chooser.ts";
 import type { Outcome } from "./estimate.ts";
 import { zeroPageWorth } from "./race.ts";
+import { isFull, type Seen } from "./surroundings.ts";
 
 /** A step of the ladder; the first sends records as they are. */
 export interface Candidate {
@@ -25,6 +26,14 @@ export interface Candidate {
  * look at them and to keep them, memory that both sides never touched above all, is a third to a half of the time of a batch.
  */
 const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
+/**
+ * Nor over a slower one, before both sides have had so much of their time left for so long in a row: where processors bound, what it
+ * takes is what the migration takes longer, on both sides. Later, after so many looks in a row (150 ms) at a side that had none left.
+ */
+const roomyShareMin = 0.5;
+const roomyMsMin = 1_000;
+const busyLooksMin = 3;
+const busyShareMax = 0.1;
 /** Nor in rounds after it that are over so soon: a page is remembered before it is of use. */
 const bareAfterBulkMs = 1_000;
 
@@ -51,6 +60,12 @@ export class AutoEncoder implements BatchEncoder {
   readonly #besideMsPerByte = new Map<string, number>();
   /** From the first batch on: what happened before says nothing. */
   #chooser: Chooser | undefined;
+  /** During the first copy: pages are worth remembering, as both sides have time for it. */
+  #isRoomy = false;
+  /** Both had since then; undefined: not at the latest look. */
+  #roomySinceMs: number | undefined;
+  /** In a row, at a side that had none. */
+  #busyLooks = 0;
   /** When the first copy was over. */
   #bulkEndMs: number | undefined;
   #linkAtMs = 0;
@@ -101,7 +116,18 @@ export class AutoEncoder implements BatchEncoder {
     this.#linkAtMs = nowMs;
     this.#idleAtMs = idleMs;
     const seen = { bytesPerMs, waitingShare, idleShare, besideShare, destinationIdleShare };
+    this.#lookWhoIsBusy(seen, nowMs);
     this.#chooser?.link(seen, nowMs);
+  }
+
+  #lookWhoIsBusy(seen: Seen, nowMs: number): void {
+    const leastIdleShare = Math.min(seen.idleShare, seen.destinationIdleShare);
+    const isRoomy = leastIdleShare >= roomyShareMin;
+    this.#roomySinceMs = isRoomy ? (this.#roomySinceMs ?? nowMs) : undefined;
+    const isBusy = !isFull(seen) && leastIdleShare < busyShareMax;
+    this.#busyLooks = isBusy ? this.#busyLooks + 1 : 0;
+    if (isRoomy && nowMs - (this.#roomySinceMs ?? nowMs) >= roomyMsMin) this.#isRoomy = true;
+    if (this.#busyLooks >= busyLooksMin) this.#isRoomy = false;
   }
 
   get inFlightBytesMax(): number {
@@ -172,7 +198,8 @@ export class AutoEncoder implements BatchEncoder {
     const untilMs = (this.#bulkEndMs ?? Number.POSITIVE_INFINITY) + bareAfterBulkMs;
     const wasBare = this.#ladder === this.#bare;
     const isFast = bytesPerMs >= (wasBare ? bareBytesPerMs.downTo : bareBytesPerMs.from);
-    const ladder = isFast && this.#clock.nowMs() < untilMs ? this.#bare : this.#candidates;
+    const isBare = (isFast || !this.#isRoomy) && this.#clock.nowMs() < untilMs;
+    const ladder = isBare ? this.#bare : this.#candidates;
     if (ladder === this.#ladder) return;
     this.#ladder = ladder;
     this.#chooser?.ladderChanged();

@@ -14,6 +14,8 @@ const ownBatchesMin = 12;
 const ownMsMin = 50;
 /** What is longer ago counts for less than a third. */
 const ownRememberedMs = 150;
+/** The same of what it carries in the long run: where processors stand still now and then, what arrived lately may say nothing of it. */
+const longRememberedMs = 1000;
 /** What methods are taken to carry until one was measured: about as much as a link of 1 Gbit/s. */
 export const ownBytesPerMsFirst = 120_000;
 
@@ -59,14 +61,40 @@ interface Run {
   laterWorth: number;
 }
 
+/** What arrived per ms, the longer ago the less it counts. */
+class Carried {
+  readonly #rememberedMs: number;
+  #worth = 0;
+  ms = 0;
+
+  constructor(rememberedMs: number) {
+    this.#rememberedMs = rememberedMs;
+  }
+
+  get bytesPerMs(): number {
+    return this.ms === 0 ? 0 : this.#worth / this.ms;
+  }
+
+  add(worth: number, ms: number): void {
+    const keep = Math.exp(-ms / this.#rememberedMs);
+    this.#worth = this.#worth * keep + worth;
+    this.ms = this.ms * keep + ms;
+  }
+
+  clear(): void {
+    this.#worth = 0;
+    this.ms = 0;
+  }
+}
+
 export class Race {
   readonly #sent: Sent[] = [];
   #arrivedCount = 0;
   #arrivedAtMs: number | undefined;
   /** Of all that arrived. */
   arrivedWorth = 0;
-  #ownWorth = 0;
-  #ownMs = 0;
+  /** Arrived with the method in use. */
+  readonly #own = { lately: new Carried(ownRememberedMs), long: new Carried(longRememberedMs) };
   #ownBatches = 0;
   #run: Run | undefined;
   #dueMs = 0;
@@ -87,8 +115,8 @@ export class Race {
 
   /** Nothing is known of the method in use: it is another one now. */
   restart(): void {
-    this.#ownWorth = 0;
-    this.#ownMs = 0;
+    this.#own.lately.clear();
+    this.#own.long.clear();
     this.#ownBatches = 0;
   }
 
@@ -116,15 +144,22 @@ export class Race {
 
   #isDue(nowMs: number, mayBegin: boolean, linkBytesPerMs: number): boolean {
     if (this.#arrivedCount === 0 || this.#sent.length > aheadBatchesMax) return false;
-    const isKnown = this.#ownBatches >= ownBatchesMin && this.#ownMs >= ownMsMin;
-    const mayPay = linkBytesPerMs >= this.#ownBytesPerMs * linkShareMin;
-    return mayBegin && nowMs >= this.#dueMs && isKnown && mayPay;
+    const mayPay = linkBytesPerMs >= this.#longBytesPerMs * linkShareMin;
+    return mayBegin && nowMs >= this.#dueMs && this.#isKnown && mayPay;
+  }
+
+  get #isKnown(): boolean {
+    return this.#ownBatches >= ownBatchesMin && this.#own.lately.ms >= ownMsMin;
   }
 
   /** Of the method in use. */
   get #ownBytesPerMs(): number {
-    const isKnown = this.#ownBatches >= ownBatchesMin && this.#ownMs >= ownMsMin;
-    return isKnown ? this.#ownWorth / this.#ownMs : ownBytesPerMsFirst;
+    return this.#isKnown ? this.#own.lately.bytesPerMs : ownBytesPerMsFirst;
+  }
+
+  /** A link that carries less as it is cannot be faster, whatever arrived lately. */
+  get #longBytesPerMs(): number {
+    return Math.max(this.#ownBytesPerMs, this.#own.long.bytesPerMs);
   }
 
   #isSlow(run: Run, nowMs: number): boolean {
@@ -156,9 +191,7 @@ export class Race {
     this.#arrivedAtMs = nowMs;
     if (this.#run !== undefined) return this.#racedArrived(this.#run, raced, nowMs);
     if (raced > 0 || sinceMs === undefined) return false;
-    const keep = Math.exp((sinceMs - nowMs) / ownRememberedMs);
-    this.#ownWorth = this.#ownWorth * keep + own;
-    this.#ownMs = this.#ownMs * keep + nowMs - sinceMs;
+    for (const carried of Object.values(this.#own)) carried.add(own, nowMs - sinceMs);
     this.#ownBatches += this.#arrivedCount - before;
     return false;
   }
@@ -179,7 +212,7 @@ export class Race {
       return false;
     }
     this.#run = undefined;
-    this.beatenBytesPerMs = own;
+    this.beatenBytesPerMs = this.#longBytesPerMs;
     this.#patienceMs = patienceMsFirst;
     this.#dueMs = nowMs + patienceMsFirst;
     return true;

@@ -62,8 +62,9 @@ export class Link {
   #patience = 1;
   #familiarMs = 0;
   #isSettled = false;
-  /** What arrived beyond what it was assumed to carry, since the destination had taken all there was. */
+  /** What arrived beyond what it is known to carry, and what at most lay at the destination when it began to. */
   #excessBytes = 0;
+  #lyingBytes = 0;
   /** At the latest look the destination had taken all there was. */
   #isDrained = true;
 
@@ -93,15 +94,12 @@ export class Link {
 
   /** `pilesUp`: more is sent than arrives. Answers true when it carries much less than was assumed. */
   seen(seen: Seen, elapsedMs: number, pilesUp: boolean): boolean {
-    const { bytesPerMs, waitingShare, idleShare } = seen;
-    // What the destination left lying arrives with what the link carries: that is no sign of a faster link.
-    const wasDrained = this.#isDrained;
-    this.#isDrained = seen.destinationIdleShare >= destinationIdleShareMin;
-    if (wasDrained) this.#excessBytes = 0;
-    else if (this.#mayHaveLain(bytesPerMs, elapsedMs)) return false;
+    const { waitingShare, idleShare } = seen;
+    const bytesPerMs = this.#withoutLying(seen, elapsedMs);
     if (isFull(seen)) return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
+    // Where it is the destination that bounds, nothing is known of a link that was full before.
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
-    if (isBusy && (this.wasFull || !pilesUp)) this.#roomMs += elapsedMs;
+    if (isBusy && (this.wasFull ? this.#isDrained : !pilesUp)) this.#roomMs += elapsedMs;
     this.#seenBytesPerMs = Math.max(this.#seenBytesPerMs, bytesPerMs);
     if (this.#fullBytesPerMs !== undefined && bytesPerMs > this.#fullBytesPerMs) {
       if (bytesPerMs > this.#fullBytesPerMs * 1.2) this.#familiarMs = 0;
@@ -110,14 +108,23 @@ export class Link {
     return false;
   }
 
-  /** Whether what arrived may have lain at the destination before. */
-  #mayHaveLain(bytesPerMs: number, elapsedMs: number): boolean {
-    const excess = bytesPerMs - this.bytesPerMs;
-    this.#excessBytes = Math.max(0, this.#excessBytes + excess * elapsedMs);
-    if (excess <= 0) return false;
-    if (this.#excessBytes <= lyingBytesMax) return true;
-    this.#excessBytes = 0;
-    return false;
+  /**
+   * What arrived per ms. What the destination left lying arrives with what the link carries: as long as that may be the reason it
+   * counts as no more than the link is known to carry, whatever is hoped of it.
+   */
+  #withoutLying({ bytesPerMs, destinationIdleShare }: Seen, elapsedMs: number): number {
+    const known = this.#fullBytesPerMs ?? this.bytesPerMs;
+    this.#excessBytes = Math.max(0, this.#excessBytes + (bytesPerMs - known) * elapsedMs);
+    const mayHaveLain = bytesPerMs > known && this.#excessBytes <= this.#lyingBytes;
+    const wasDrained = this.#isDrained;
+    this.#isDrained = destinationIdleShare >= destinationIdleShareMin;
+    const isCounted = bytesPerMs > known && !mayHaveLain;
+    if (isCounted || (this.#isDrained && !wasDrained)) this.#excessBytes = 0;
+    // Of one that was idle in part nobody knows when that was.
+    const untakenBytes = known * elapsedMs * (1 - Math.min(1, destinationIdleShare));
+    const before = this.#isDrained ? 0 : this.#lyingBytes;
+    this.#lyingBytes = Math.min(lyingBytesMax, before + untakenBytes);
+    return mayHaveLain ? (this.#fullBytesPerMs ?? this.#seenBytesPerMs) : bytesPerMs;
   }
 
   /** What waited for room but little was perhaps not full all the time. */
