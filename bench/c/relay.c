@@ -1,7 +1,7 @@
 /*
- * The least that any program between two unmodified QEMUs has to do to compress a migration: take QEMU's stream, compress
- * it with zstd, send it, decompress it, hand it over. `npm run bench -- compress` has it as case `relay-c-zstd`, to tell
- * what godwit costs from what its place between two QEMUs costs. Pages are not even looked at.
+ * What every program between two unmodified QEMUs has to do to compress a migration, and nothing else: take QEMU's stream,
+ * compress it with zstd, send it, decompress it, hand it over. `npm run bench -- compress` has it as case `relay-c-zstd`, to
+ * tell what godwit costs from what its place between two QEMUs costs. Pages are not even looked at.
  *
  *   relay compress UNIX_PATH HOST PORT      waits for QEMU's stream at UNIX_PATH, and sends it to HOST
  *   relay decompress HOST PORT UNIX_PATH    waits for that at HOST, and hands it to the QEMU that listens at UNIX_PATH
@@ -98,7 +98,7 @@ static size_t read_some(int fd, char *bytes, size_t room) {
   size_t length = 0;
   while (length < room) {
     struct pollfd ready = {.fd = fd, .events = POLLIN};
-    if (length > 0 && poll(&ready, 1, 0) == 0) break;
+    if (length > 0 && poll(&ready, 1, 0) <= 0) break;
     ssize_t count = read(fd, bytes + length, room - length);
     if (count < 0 && errno == EINTR) continue;
     if (count < 0) fail("read");
@@ -110,6 +110,7 @@ static size_t read_some(int fd, char *bytes, size_t room) {
 
 static void compress_all(int from, int to) {
   void *context = ZSTD_createCCtx();
+  if (context == NULL) fail("zstd");
   check(ZSTD_CCtx_setParameter(context, LEVEL, 1));
   for (size_t length; (length = read_some(from, raw, sizeof raw)) > 0;) {
     zstd_in in = {raw, length, 0};
@@ -124,6 +125,7 @@ static void compress_all(int from, int to) {
 
 static void decompress_all(int from, int to) {
   void *context = ZSTD_createDCtx();
+  if (context == NULL) fail("zstd");
   for (size_t length; (length = read_some(from, packed, sizeof packed / 4)) > 0;) {
     zstd_in in = {packed, length, 0};
     zstd_out out;

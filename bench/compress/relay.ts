@@ -1,4 +1,4 @@
-/** The least that a program between two QEMUs has to do to compress, in C (bench/c/relay.c): one of it in each end of the link. */
+/** What a program between two QEMUs has to do to compress, and nothing else, in C (bench/c/relay.c): one of it in each end of the link. */
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { join } from "node:path";
 import { promisify } from "node:util";

@@ -3,7 +3,7 @@
  * MiB of it would set off a collection of everything, by several threads at once (measured: a second of CPU time per 450 MB).
  */
 const bytesMin = 16 << 10;
-/** Of those that nobody uses: as many as are ever in use at once, so that none is made anew when these come back. */
+/** Of those that nobody uses: about as many as are in use at once, so that none is made anew when these come back. */
 const spareBytesMax = 16 << 20;
 
 export class BufferPool {
@@ -28,4 +28,13 @@ export class BufferPool {
     spares.push(buffer);
     this.#spareBytes += buffer.length;
   }
+
+  /** Keeps none. */
+  clear(): void {
+    this.#spares.clear();
+    this.#spareBytes = 0;
+  }
 }
+
+/** For all of this thread: of one pool for each encoder every one would keep its own. */
+export const sharedBuffers = new BufferPool();

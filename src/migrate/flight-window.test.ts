@@ -2,10 +2,12 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { FlightWindow } from "./flight-window.ts";
 
+type Kind = "usual" | "bulk" | "compressed bulk";
+
 /** A link of a given rate and one-way delay with an endless buffer; answers bytes in flight and rate after `seconds`. */
-function simulate(bytesPerMs: number, delayMs: number, seconds: number, isBulk: boolean) {
-  const window = new FlightWindow();
-  window.isBulk = isBulk;
+function simulate(bytesPerMs: number, delayMs: number, seconds: number, kind: Kind) {
+  const window = new FlightWindow(kind === "compressed bulk");
+  window.isBulk = kind !== "usual";
   const arriving: { atMs: number; bytes: number }[] = [];
   let linkFreeMs = 0;
   let total = 0;
@@ -36,14 +38,17 @@ for (const [name, bytesPerMs, delayMs] of [
   ["200 Mbit/s, 100 ms round trip", 25_000, 50],
 ] as const) {
   test(`the link stays busy and the queue short [${name}]`, () => {
-    for (const [isBulk, drainMsMax] of [
-      [false, 60],
-      [true, 500],
+    for (const [kind, drainMsMin, drainMsMax] of [
+      ["usual", 0, 60],
+      ["bulk", 60, 180],
+      ["compressed bulk", 180, 340],
     ] as const) {
-      const { inFlightBytes, carriedBytesPerMs } = simulate(bytesPerMs, delayMs, 20, isBulk);
+      const { inFlightBytes, carriedBytesPerMs } = simulate(bytesPerMs, delayMs, 20, kind);
       assert(carriedBytesPerMs > bytesPerMs * 0.95, `${carriedBytesPerMs} of ${bytesPerMs}`);
       const drainMs = inFlightBytes / bytesPerMs - 2 * delayMs;
       assert(drainMs < drainMsMax, `${drainMs} ms would have to drain`);
+      const isBounded = inFlightBytes >= 16 << 20;
+      assert(isBounded || drainMs > drainMsMin, `${drainMs} ms are no queue for ${kind}`);
     }
   });
 }

@@ -5,11 +5,12 @@
  * stops has to drain before it can run again. Kernels buffer megabytes for one connection, which on a slow link is a second.
  * The same idea as TCP Vegas and BBR: the smallest round trip seen is the empty path's.
  *
- * While the VM is far from being stopped the queue may be longer: QEMU passes over zero pages, threads wait for a processor, and what
- * shrinks to nothing on the wire takes the destination's QEMU its time, for longer than a short queue lasts.
+ * While the VM is far from being stopped the queue may be longer: QEMU passes over zero pages, and threads wait for a processor, for
+ * longer than a short queue lasts. Longer still with compression: what shrinks to nothing on the wire takes the destination's QEMU its
+ * time, and the link is to have something to carry meanwhile.
  */
 
-const queueMs = { bulk: 480, usual: 40 };
+const queueMs = { bulk: 160, compressedBulk: 320, usual: 40 };
 const bytesMin = 512 << 10;
 /** Bounds memory as well: docs/formats/frame.md. */
 const bytesMax = 16 << 20;
@@ -23,6 +24,11 @@ export class FlightWindow {
   ackedBytes = 0;
   /** Of the first copy of all memory. */
   isBulk = true;
+  readonly #bulkQueueMs: number;
+
+  constructor(isCompressed = false) {
+    this.#bulkQueueMs = isCompressed ? queueMs.compressedBulk : queueMs.bulk;
+  }
 
   get isFull(): boolean {
     return this.sentBytes - this.ackedBytes > this.#bytes;
@@ -47,7 +53,7 @@ export class FlightWindow {
       this.#probe = undefined;
     }
     if (Number.isFinite(this.#roundTripMsMin) && bytesPerMs > 0) {
-      const queue = this.isBulk ? queueMs.bulk : queueMs.usual;
+      const queue = this.isBulk ? this.#bulkQueueMs : queueMs.usual;
       const wanted = bytesPerMs * (this.#roundTripMsMin + queue);
       this.#bytes = Math.min(bytesMax, Math.max(bytesMin, wanted));
     }

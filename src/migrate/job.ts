@@ -14,8 +14,8 @@ import type { StallAction } from "./rounds.ts";
 
 /**
  * For `node`, before the worker's path. What a worker allocates lives for microseconds; with V8's usual room for young
- * objects (3 x 16 MiB) garbage would be half of its memory. `gc` is called once, while a worker waits; what its warm-up compiled is not to be
- * thrown away for that.
+ * objects (3 x 16 MiB) garbage would be half of its memory. `gc` is called once, while a worker waits; what its warm-up
+ * compiled is not to be thrown away for that.
  */
 export const workerArguments: readonly string[] = [
   "--max-semi-space-size=1",

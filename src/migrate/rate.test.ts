@@ -39,11 +39,11 @@ test("a codec that grows what it is given is slower than none, and a link that i
   assert.equal(rate.recordsPerMs(0), 0);
 });
 
-test("the first round ends when four fifths were sent, or when 0.4 s are left", () => {
+test("the first round ends when four fifths were sent, or when half a second is left", () => {
   assert.equal(firstRoundEnds(0, 0, 1000), false);
   assert.equal(firstRoundEnds(10_000, 799, 1000), false);
   assert.equal(firstRoundEnds(10_000, 800, 1000), true);
-  // Half a second for 600 pages: a third of a second for the rest, or more than that.
-  assert.equal(firstRoundEnds(500, 600, 1000), true);
-  assert.equal(firstRoundEnds(700, 600, 1000), false);
+  // 0.7 s for 600 pages: 0.47 s for the rest; 0.8 s: more than half a second.
+  assert.equal(firstRoundEnds(700, 600, 1000), true);
+  assert.equal(firstRoundEnds(800, 600, 1000), false);
 });

@@ -73,7 +73,7 @@ export class Pacer {
 /** So much of the first round counts as its end, */
 const endShare = 0.8;
 /** or so much time before it. */
-const endMs = 400;
+const endMs = 500;
 
 /** Whether the first round, of all pages, is about to end, as far as can be told from those that were sent so far. */
 export function firstRoundEnds(elapsedMs: number, sentPages: number, allPages: number): boolean {

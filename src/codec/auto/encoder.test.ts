@@ -85,23 +85,24 @@ test("on a slow link it comes to use a history, and says how often that helped",
   assert.ok(encoder.memoryBytes <= 130 << 20);
 });
 
-/** Two steps besides records as they are, at a link that is full unless said otherwise; a batch every 10 ms. */
+/** Two steps besides records as they are, at a link that is full unless said otherwise; a batch every 10 ms, which takes no time. */
 function paced() {
-  let nowMs = 0;
+  let [nowMs, idleMs] = [0, 0];
   const clock: Clock = { nowMs: () => nowMs, wallMs: () => nowMs, after: () => () => {} };
   const candidate = (name: string): Candidate => {
     const encoder = { id: 0, name, memoryBytes: 0, reset: () => {}, encode: () => [] };
     return { name, use: () => encoder, bodyBytes: () => 0 };
   };
   const ladder = [candidate("none"), { ...candidate("hybrid"), bare: candidate("bare") }];
-  const encoder = new AutoEncoder(ladder, "hybrid", clock, () => nowMs);
+  const encoder = new AutoEncoder(ladder, "hybrid", clock, () => idleMs);
   const one = batch(0, (page) => page.fill("a page "));
-  /** Answers the methods used meanwhile. */
-  const pass = (ms: number, link: Partial<LinkState>): readonly string[] => {
+  /** Answers the methods used meanwhile. `idleShare`: of this thread. */
+  const pass = (ms: number, link: Partial<LinkState>, idleShare = 1): readonly string[] => {
     const before = new Map(encoder.usage().map(({ name, batchCount }) => [name, batchCount]));
     for (let i = 0; i < ms / 10; i++) {
       encoder.encode(one);
       nowMs += 10;
+      idleMs += 10 * idleShare;
       encoder.link({ bytesPerMs: 12e3, waitingShare: 0.9, ...link });
     }
     const used = encoder.usage().filter((now) => now.batchCount > (before.get(now.name) ?? 0));
@@ -120,27 +121,48 @@ test("over a faster link a first copy, and what is over soon after it, is compre
   assert.ok(pass(300, fast).includes("hybrid"));
 });
 
-test("over a slow link a first copy has a history once both sides had time for it for a second", () => {
+test("over a slow link a first copy has a history once both sides had time for it for a quarter of a second", () => {
   const { pass } = paced();
-  assert.deepEqual(pass(900, {}), ["none", "bare"]);
+  assert.deepEqual(pass(200, {}), ["none", "bare"]);
   // Half of it is enough, less is not.
   assert.deepEqual(pass(10, { destinationIdleShare: 0.4 }), ["bare"]);
-  assert.deepEqual(pass(950, { destinationIdleShare: 0.6 }), ["bare"]);
-  assert.ok(pass(300, {}).includes("hybrid"));
+  assert.deepEqual(pass(200, { destinationIdleShare: 0.6 }), ["bare"]);
+  assert.deepEqual(pass(10, {}, 0.4), ["bare"]);
+  assert.deepEqual(pass(200, {}, 0.6), ["bare"]);
+  assert.ok(pass(100, {}).includes("hybrid"));
 });
 
+const busy = { waitingShare: 0, destinationIdleShare: 0.02 };
+
 test("and has none any more where a side is what bounds, not the link", () => {
-  const busy = { waitingShare: 0.5, destinationIdleShare: 0.02 };
   const { encoder, pass } = paced();
-  pass(1_300, {});
+  pass(500, {});
   // Two looks are not enough.
   pass(20, busy);
-  assert.ok(pass(300, {}).includes("hybrid"));
+  assert.ok(pass(50, {}).includes("hybrid"));
   pass(40, busy);
-  assert.deepEqual(pass(300, {}), ["bare"]);
+  assert.deepEqual(pass(200, {}), ["bare"]);
   encoder.endBulk();
   pass(1_000, busy);
   assert.ok(pass(300, busy).includes("hybrid"));
+});
+
+test("each time that it was given up it takes longer until it is tried again", () => {
+  const { pass } = paced();
+  pass(500, {});
+  pass(50, { ...busy, destinationIdleShare: 1 }, 0.02);
+  assert.deepEqual(pass(950, {}), ["bare"]);
+  assert.ok(pass(200, {}).includes("hybrid"));
+  pass(50, busy);
+  assert.deepEqual(pass(3_900, {}), ["bare"]);
+  assert.ok(pass(300, {}).includes("hybrid"));
+});
+
+test("who waits for other threads is not what bounds", () => {
+  const { pass } = paced();
+  pass(500, {});
+  pass(200, { waitingShare: 0, besideShare: 0.9 }, 0.95);
+  assert.ok(pass(50, {}).includes("hybrid"));
 });
 
 test("without memory for a history there is none", () => {

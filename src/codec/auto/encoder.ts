@@ -27,11 +27,13 @@ export interface Candidate {
  */
 const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
 /**
- * Nor over a slower one, before both sides have had so much of their time left for so long in a row: where processors bound, what it
- * takes is what the migration takes longer, on both sides. Later, after so many looks in a row (150 ms) at a side that had none left.
+ * Nor over a slower one, before both sides have had so much of their time left, what this one encodes in apart, for so long in a row:
+ * where processors bound, what it takes is what the migration takes longer, on both sides. It is given up after so many looks in
+ * a row, usually 150 ms, at a side that had next to none left while the link had room; the next time has to be longer.
  */
 const roomyShareMin = 0.5;
-const roomyMsMin = 1_000;
+const roomyMsFirst = 250;
+const roomyGrowth = 4;
 const busyLooksMin = 3;
 const busyShareMax = 0.1;
 /** Nor in rounds after it that are over so soon: a page is remembered before it is of use. */
@@ -64,6 +66,9 @@ export class AutoEncoder implements BatchEncoder {
   #isRoomy = false;
   /** Both had since then; undefined: not at the latest look. */
   #roomySinceMs: number | undefined;
+  #roomyMsMin = roomyMsFirst;
+  /** This thread's, since the latest look. */
+  #encodeMs = 0;
   /** In a row, at a side that had none. */
   #busyLooks = 0;
   /** When the first copy was over. */
@@ -76,7 +81,8 @@ export class AutoEncoder implements BatchEncoder {
     this.#clock = clock;
     this.#idleMs = idleMs;
     this.#candidates = candidates;
-    this.#bare = candidates.map((one) => one.bare ?? one);
+    const hasBare = candidates.some(({ bare }) => bare !== undefined);
+    this.#bare = hasBare ? candidates.map((one) => one.bare ?? one) : candidates;
     this.#ladder = this.#bare;
     this.#start = candidates.findIndex(({ name }) => name === start);
     assert(this.#start >= 0, `a candidate to start with: ${start}`);
@@ -116,18 +122,25 @@ export class AutoEncoder implements BatchEncoder {
     this.#linkAtMs = nowMs;
     this.#idleAtMs = idleMs;
     const seen = { bytesPerMs, waitingShare, idleShare, besideShare, destinationIdleShare };
-    this.#lookWhoIsBusy(seen, nowMs);
-    this.#chooser?.link(seen, nowMs);
+    if (this.#chooser === undefined) return;
+    this.#lookWhoIsBusy(seen, this.#encodeMs / elapsedMs, nowMs);
+    this.#encodeMs = 0;
+    this.#chooser.link(seen, nowMs);
   }
 
-  #lookWhoIsBusy(seen: Seen, nowMs: number): void {
-    const leastIdleShare = Math.min(seen.idleShare, seen.destinationIdleShare);
-    const isRoomy = leastIdleShare >= roomyShareMin;
+  #lookWhoIsBusy(seen: Seen, encodeShare: number, nowMs: number): void {
+    const { idleShare, besideShare, destinationIdleShare } = seen;
+    const ownShare = idleShare + besideShare;
+    const isRoomy = Math.min(ownShare + encodeShare, destinationIdleShare) >= roomyShareMin;
     this.#roomySinceMs = isRoomy ? (this.#roomySinceMs ?? nowMs) : undefined;
-    const isBusy = !isFull(seen) && leastIdleShare < busyShareMax;
+    const isBusy = !isFull(seen) && Math.min(ownShare, destinationIdleShare) < busyShareMax;
     this.#busyLooks = isBusy ? this.#busyLooks + 1 : 0;
-    if (isRoomy && nowMs - (this.#roomySinceMs ?? nowMs) >= roomyMsMin) this.#isRoomy = true;
-    if (this.#busyLooks >= busyLooksMin) this.#isRoomy = false;
+    if (this.#isRoomy && this.#busyLooks >= busyLooksMin) {
+      this.#isRoomy = false;
+      this.#roomySinceMs = undefined;
+      this.#roomyMsMin *= roomyGrowth;
+    }
+    if (nowMs - (this.#roomySinceMs ?? nowMs) >= this.#roomyMsMin) this.#isRoomy = true;
   }
 
   get inFlightBytesMax(): number {
@@ -213,6 +226,7 @@ export class AutoEncoder implements BatchEncoder {
   }
 
   #encoded(turn: Turn, { name }: Candidate, batch: PageBatch, outcome: Outcome): void {
+    this.#encodeMs += outcome.ms;
     this.#chooser?.encoded(turn, batch.bytes, outcome, this.#clock.nowMs());
     const usage = this.#usage.get(name) ?? noUsage(name);
     this.#usage.set(name, usage);
@@ -230,6 +244,7 @@ export class AutoEncoder implements BatchEncoder {
     const startMs = this.#clock.nowMs();
     const bodyBytes = method.bodyBytes(batch);
     const ms = this.#clock.nowMs() - startMs;
+    this.#encodeMs += ms;
     if (besideBytes === 0) return { bodyBytes, ms, besideMs: 0 };
     const { name } = method;
     const before = this.#besideMsPerByte.get(name) ?? ms / besideBytes;

@@ -87,3 +87,23 @@ test("memory stays as it is for a time, but not on a link that is known to be sl
   assert.equal(stay.isOn(5901, { bytesPerMs: 50_000, familiarMs: 50 }, 1e5), true);
   assert.equal(stay.isOn(5902, { bytesPerMs: 50_000, familiarMs: 100 }, 1e5), false);
 });
+
+test("what the link cannot carry is not tried because the method in use was held up lately", () => {
+  const { race } = new Course(() => 0);
+  let count = 0;
+  const arrive = (untilMs: number, everyMs: number): void => {
+    for (let nowMs = untilMs - 1000; nowMs <= untilMs; nowMs += everyMs) {
+      race.sent(worth, false);
+      race.arrived(++count, nowMs);
+    }
+  };
+  // 100 MB/s for a second, then 13 for half of one: a link of 25 MB/s still cannot be faster without it, one of 250 can.
+  arrive(1000, worth / 100_000);
+  race.sent(worth, false);
+  for (let nowMs = 1020; nowMs <= 1500; nowMs += 20) {
+    race.sent(worth, false);
+    race.arrived(++count, nowMs);
+  }
+  assert.equal(race.next(1500, true, 25_000), false);
+  assert.equal(race.next(1500, true, 250_000), true);
+});

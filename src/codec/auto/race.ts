@@ -212,7 +212,7 @@ export class Race {
       return false;
     }
     this.#run = undefined;
-    this.beatenBytesPerMs = this.#longBytesPerMs;
+    this.beatenBytesPerMs = own;
     this.#patienceMs = patienceMsFirst;
     this.#dueMs = nowMs + patienceMsFirst;
     return true;

@@ -20,6 +20,7 @@ const rememberedMsMax = 300;
 const hopeDoublesMs = 200;
 const hopePatience = 4;
 const hopePatienceMax = 8;
+const hopeShareOfBusy = 1 / 8;
 /** The longer it was seen at its limit, the better that is known: at most so much. */
 const familiarMsMax = 500;
 /** No more can lie at the destination: what may be in flight. */
@@ -65,6 +66,8 @@ export class Link {
   /** What arrived beyond what it is known to carry, and what at most lay at the destination when it began to. */
   #excessBytes = 0;
   #lyingBytes = 0;
+  /** Arrived since the look at which the destination had last taken all there was, that look included. */
+  #since = { bytes: 0, ms: 0 };
   /** At the latest look the destination had taken all there was. */
   #isDrained = true;
 
@@ -96,10 +99,17 @@ export class Link {
   seen(seen: Seen, elapsedMs: number, pilesUp: boolean): boolean {
     const { waitingShare, idleShare } = seen;
     const bytesPerMs = this.#withoutLying(seen, elapsedMs);
-    if (isFull(seen)) return bytesPerMs > 0 && this.#full(bytesPerMs, waitingShare, elapsedMs);
-    // Where it is the destination that bounds, nothing is known of a link that was full before.
+    if (isFull(seen)) {
+      // What a destination took that was busy for a part of the time says as much less of the link.
+      const share = waitingShare * Math.min(1, seen.destinationIdleShare);
+      return bytesPerMs > 0 && this.#full(bytesPerMs, elapsedMs * share, elapsedMs);
+    }
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
-    if (isBusy && (this.wasFull ? this.#isDrained : !pilesUp)) this.#roomMs += elapsedMs;
+    if (isBusy && (this.wasFull || !pilesUp)) {
+      // Where it is the destination that bounds, next to nothing is known of a link that was full before.
+      const share = this.wasFull && !this.#isDrained ? hopeShareOfBusy : 1;
+      this.#roomMs += elapsedMs * share;
+    }
     this.#seenBytesPerMs = Math.max(this.#seenBytesPerMs, bytesPerMs);
     if (this.#fullBytesPerMs !== undefined && bytesPerMs > this.#fullBytesPerMs) {
       if (bytesPerMs > this.#fullBytesPerMs * 1.2) this.#familiarMs = 0;
@@ -115,22 +125,29 @@ export class Link {
   #withoutLying({ bytesPerMs, destinationIdleShare }: Seen, elapsedMs: number): number {
     const known = this.#fullBytesPerMs ?? this.bytesPerMs;
     this.#excessBytes = Math.max(0, this.#excessBytes + (bytesPerMs - known) * elapsedMs);
-    const mayHaveLain = bytesPerMs > known && this.#excessBytes <= this.#lyingBytes;
+    const since = {
+      bytes: this.#since.bytes + bytesPerMs * elapsedMs,
+      ms: this.#since.ms + elapsedMs,
+    };
+    const lyingBytes = this.#lyingBytes;
     const wasDrained = this.#isDrained;
     this.#isDrained = destinationIdleShare >= destinationIdleShareMin;
-    const isCounted = bytesPerMs > known && !mayHaveLain;
-    if (isCounted || (this.#isDrained && !wasDrained)) this.#excessBytes = 0;
     // Of one that was idle in part nobody knows when that was.
-    const untakenBytes = known * elapsedMs * (1 - Math.min(1, destinationIdleShare));
-    const before = this.#isDrained ? 0 : this.#lyingBytes;
+    const untakenShare = 1 - Math.min(1, destinationIdleShare);
+    const untakenBytes = Math.min(lyingBytesMax, known * elapsedMs) * untakenShare;
+    const before = this.#isDrained ? 0 : lyingBytes;
     this.#lyingBytes = Math.min(lyingBytesMax, before + untakenBytes);
-    return mayHaveLain ? (this.#fullBytesPerMs ?? this.#seenBytesPerMs) : bytesPerMs;
+    this.#since = this.#isDrained ? { bytes: bytesPerMs * elapsedMs, ms: elapsedMs } : since;
+    if (bytesPerMs <= known) return bytesPerMs;
+    const isCounted = this.#excessBytes > lyingBytes;
+    if (isCounted || (this.#isDrained && !wasDrained)) this.#excessBytes = 0;
+    if (!isCounted) return this.#fullBytesPerMs ?? this.#seenBytesPerMs;
+    return Math.min(bytesPerMs, Math.max(known, since.bytes / since.ms));
   }
 
   /** What waited for room but little was perhaps not full all the time. */
-  #full(bytesPerMs: number, waitingShare: number, elapsedMs: number): boolean {
+  #full(bytesPerMs: number, weightMs: number, elapsedMs: number): boolean {
     const assumed = this.bytesPerMs;
-    const weightMs = elapsedMs * waitingShare;
     const before = this.#fullBytesPerMs ?? bytesPerMs;
     const share = bytesPerMs > before ? 1 : weightMs / (weightMs + this.#rememberedMs);
     const now = before + (bytesPerMs - before) * share;

@@ -41,7 +41,7 @@ export class BatchSender {
   readonly link = new LinkMeter();
   readonly #clock: Clock;
   readonly #channel: FrameChannel;
-  readonly #window = new FlightWindow();
+  readonly #window: FlightWindow;
   readonly #outbox: Outbox;
   #pacer: Pacer | undefined;
   /** Sent since the bandwidth was looked at last. */
@@ -62,6 +62,7 @@ export class BatchSender {
     this.#clock = options.clock;
     this.#channel = options.channel;
     this.encoder = options.encoder;
+    this.#window = new FlightWindow(options.encoder.name !== "none");
     this.#outbox = new Outbox(options.failed, options.moved);
     if (options.bandwidthBytesPerSecond > 0) {
       this.#pacer = new Pacer(options.bandwidthBytesPerSecond, this.#clock.nowMs());

@@ -61,12 +61,12 @@ const deadlines = {
 /** Device state, last bitmap and start cost about this much beside the pages. */
 const fixedDowntimeMs = 20;
 const progressEveryMs = 100;
-/** Before the switch-over at most this much stays in flight, or 160 ms have passed. */
+/** Before the switch-over at most this much stays in flight, or 320 ms have passed: what may be queued at the most. */
 const drainedBytes = 64 << 10;
 /** QEMU is not told anew of less. */
 const armedUnit = 256 << 10;
 const drainPollMs = 4;
-const drainPolls = 40;
+const drainPolls = 80;
 
 export class SourceSession {
   readonly statistics: SourceStatistics;
@@ -271,6 +271,8 @@ export class SourceSession {
   #acknowledged(bytes: Buffer, from: number, to: number): void {
     const ack = decodeAckBody(bytes, from, to);
     this.#pump.acknowledged(ack, this.#meter.bytesPerMs(this.#clock.nowMs()));
+    // The end of a round may be memory that takes no time.
+    this.#lookAtFirstRound();
   }
 
   #began(head: StreamHead): void {
