@@ -29,10 +29,12 @@ const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
 /**
  * Nor over a slower one, before both sides have had so much of their time left, what this one encodes in apart, for so long in a row:
  * where processors bound, what it takes is what the migration takes longer, on both sides. It is given up after so many looks in
- * a row, usually 150 ms, at a side that had next to none left while the link had room; the next time has to be longer.
+ * a row, usually 150 ms, at a side that had next to none left while the link had room; the next time has to be much longer. (An idle
+ * guest has a third less to send with a history from the beginning.)
  */
 const roomyShareMin = 0.5;
-const roomyMsFirst = 250;
+const roomyMsFirst = 50;
+const roomyMsNext = 1_000;
 const roomyGrowth = 4;
 const busyLooksMin = 3;
 const busyShareMax = 0.1;
@@ -138,7 +140,7 @@ export class AutoEncoder implements BatchEncoder {
     if (this.#isRoomy && this.#busyLooks >= busyLooksMin) {
       this.#isRoomy = false;
       this.#roomySinceMs = undefined;
-      this.#roomyMsMin *= roomyGrowth;
+      this.#roomyMsMin = Math.max(roomyMsNext, this.#roomyMsMin * roomyGrowth);
     }
     if (nowMs - (this.#roomySinceMs ?? nowMs) >= this.#roomyMsMin) this.#isRoomy = true;
   }
