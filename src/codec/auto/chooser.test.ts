@@ -299,3 +299,30 @@ test("from records as they are a step is tried where the link is full, and elsew
   assert.ok((busy[0] as number) >= 2_000, busy.join());
   assert.ok(tried(0.4).length > 10);
 });
+
+test("a thread that had to wait for a processor does not go over to records as they are, which a slow link would hold up", () => {
+  const chooser = new Chooser(2, 1, 0);
+  const seen = { bytesPerMs: 25e3, besideShare: 0, destinationIdleShare: 0.8 };
+  let [nowMs, count] = [0, 0];
+  /** Batches of which the link takes a quarter; `ms`: for each. */
+  const send = (untilMs: number, ms: number, waitingShare: number): void => {
+    while (nowMs < untilMs) {
+      const turn = chooser.next(nowMs);
+      chooser.sends(turn, batchBytes);
+      const methodMs = turn.method === 0 ? 0 : ms;
+      nowMs += Math.max(methodMs, 5);
+      const bodyBytes = turn.method === 0 ? batchBytes : batchBytes / 4;
+      chooser.encoded(turn, batchBytes, { bodyBytes, ms: methodMs, besideMs: 0 }, nowMs);
+      chooser.arrived(++count, nowMs);
+      chooser.link({ ...seen, waitingShare, idleShare: waitingShare }, nowMs);
+    }
+  };
+  send(1_000, 2, 0.8);
+  assert.equal(chooser.current, 1);
+  // A quarter of what the link carries: a moment of that says nothing.
+  send(1_300, 40, 0);
+  assert.equal(chooser.current, 1);
+  // In the long run it does.
+  send(6_000, 40, 0);
+  assert.equal(chooser.current, 0);
+});

@@ -106,6 +106,12 @@ export class Race {
     return this.#run !== undefined;
   }
 
+  /** What arrives in the long run with the method in use; 0 until it is known. */
+  get carriedBytesPerMs(): number {
+    const { long } = this.#own;
+    return this.#ownBatches >= ownBatchesMin && long.ms >= ownMsMin ? long.bytesPerMs : 0;
+  }
+
   /** How much may be in flight at the most; undefined: no race is on. */
   inFlightBytesMax(nowMs: number): number | undefined {
     const run = this.#run;

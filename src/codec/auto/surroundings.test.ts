@@ -81,3 +81,13 @@ test("a link that became faster is seen to be, a little faster too", () => {
     assert.ok(Math.abs(link.bytesPerMs - bytesPerMs) < bytesPerMs * 0.03, `${link.bytesPerMs}`);
   }
 });
+
+test("who is busy while the link carries what it always did has not found it to be faster", () => {
+  const thread = { ...full, idleShare: 0, waitingShare: 0, destinationIdleShare: 0.5 };
+  const link = slowLink();
+  for (let i = 0; i < 24; i++) link.seen({ ...thread, bytesPerMs: 23_500 }, 50, false);
+  assert.ok(link.bytesPerMs < 30_000, `${link.bytesPerMs}`);
+  // It carries less than it could: there is room.
+  for (let i = 0; i < 24; i++) link.seen({ ...thread, bytesPerMs: 12_000 }, 50, false);
+  assert.ok(link.bytesPerMs > 60_000, `${link.bytesPerMs}`);
+});

@@ -20,7 +20,9 @@ const rememberedMsMax = 300;
 const hopeDoublesMs = 200;
 const hopePatience = 4;
 const hopePatienceMax = 8;
+/** Where it may well be full, hope grows as much more slowly. */
 const hopeShareOfBusy = 1 / 8;
+const fullShareMin = 0.85;
 /** The longer it was seen at its limit, the better that is known: at most so much. */
 const familiarMsMax = 500;
 /** No more can lie at the destination: what may be in flight. */
@@ -106,9 +108,7 @@ export class Link {
     }
     const isBusy = !this.#isSettled && idleShare < idleShareMin;
     if (isBusy && (this.wasFull || !pilesUp)) {
-      // Where it is the destination that bounds, next to nothing is known of a link that was full before.
-      const share = this.wasFull && !this.#isDrained ? hopeShareOfBusy : 1;
-      this.#roomMs += elapsedMs * share;
+      this.#roomMs += elapsedMs * (this.#mayBeFull(bytesPerMs) ? hopeShareOfBusy : 1);
     }
     this.#seenBytesPerMs = Math.max(this.#seenBytesPerMs, bytesPerMs);
     if (this.#fullBytesPerMs !== undefined && bytesPerMs > this.#fullBytesPerMs) {
@@ -116,6 +116,13 @@ export class Link {
       this.#fullBytesPerMs = bytesPerMs;
     }
     return false;
+  }
+
+  /** Though nobody waits for it: the destination is what bounds, or it carries about what it is known to carry. */
+  #mayBeFull(bytesPerMs: number): boolean {
+    const known = this.#fullBytesPerMs;
+    if (known === undefined) return false;
+    return !this.#isDrained || bytesPerMs >= known * fullShareMin;
   }
 
   /**
