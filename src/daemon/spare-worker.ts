@@ -1,6 +1,6 @@
 /**
  * One worker that has started already: a migration that takes it begins a few tenths of a second earlier, at both ends. It
- * costs about 50 MB of memory of its own while it waits, 0.3 s of CPU time to warm up, and ends by itself when the daemon does.
+ * costs about 50 MB of memory of its own while it waits, 0.3 s of CPU time or more to warm up, and ends by itself when the daemon does.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomUUID } from "node:crypto";
