@@ -23,3 +23,16 @@ test("no more than 16 MiB wait for somebody to take them", () => {
   pool.clear();
   assert.ok(!again.includes(pool.take(1 << 20)));
 });
+
+test("lengths that are not in use any more give way to those that are", () => {
+  const pool = new BufferPool();
+  const takeAndGive = (count: number, bytes: number): Buffer[] => {
+    const buffers = Array.from({ length: count }, () => pool.take(bytes));
+    for (const buffer of buffers) pool.give(buffer);
+    return buffers;
+  };
+  takeAndGive(16, 1 << 20);
+  const wanted = takeAndGive(10, 512 << 10);
+  const again = takeAndGive(10, 512 << 10);
+  assert.ok(again.every((buffer) => wanted.includes(buffer)));
+});

@@ -7,7 +7,7 @@ const bytesMin = 16 << 10;
 const spareBytesMax = 16 << 20;
 
 export class BufferPool {
-  /** By their length. */
+  /** By their length; the one given back last comes last. */
   readonly #spares = new Map<number, Buffer[]>();
   #spareBytes = 0;
 
@@ -20,13 +20,26 @@ export class BufferPool {
     return spare;
   }
 
-  /** Nobody uses it any more. */
+  /** Nobody uses it any more. Lengths that are not in use any more give way to those that are. */
   give(buffer: Buffer): void {
-    if (this.#spareBytes + buffer.length > spareBytesMax) return;
-    const spares = this.#spares.get(buffer.length) ?? [];
-    this.#spares.set(buffer.length, spares);
+    const { length } = buffer;
+    const spares = this.#spares.get(length) ?? [];
+    this.#spares.delete(length);
+    this.#spares.set(length, spares);
     spares.push(buffer);
-    this.#spareBytes += buffer.length;
+    this.#spareBytes += length;
+    while (this.#spareBytes > spareBytesMax) this.#dropOne();
+  }
+
+  #dropOne(): void {
+    for (const [length, spares] of this.#spares) {
+      if (spares.pop() === undefined) {
+        this.#spares.delete(length);
+        continue;
+      }
+      this.#spareBytes -= length;
+      return;
+    }
   }
 
   /** Keeps none. */
