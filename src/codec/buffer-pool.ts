@@ -41,13 +41,4 @@ export class BufferPool {
       return;
     }
   }
-
-  /** Keeps none. */
-  clear(): void {
-    this.#spares.clear();
-    this.#spareBytes = 0;
-  }
 }
-
-/** For all of this thread: of one pool for each encoder every one would keep its own. */
-export const sharedBuffers = new BufferPool();

@@ -1,4 +1,3 @@
-export { sharedBuffers } from "./buffer-pool.ts";
 export { createEncoder, Decoders } from "./codecs.ts";
 export { HeldBytes } from "./held-bytes.ts";
 export { type CodecChoice, type CodecName, codecChoices, codecIds, codecNames } from "./ids.ts";

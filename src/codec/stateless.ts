@@ -9,7 +9,7 @@
  * shrink, the next ones are judged by a sample of a few KiB, at a sixth of the cost, until one looks compressible again.
  */
 import { assert, GodwitError } from "../base/index.ts";
-import { sharedBuffers } from "./buffer-pool.ts";
+import { BufferPool } from "./buffer-pool.ts";
 import type { HeldBytes } from "./held-bytes.ts";
 import { codecIds } from "./ids.ts";
 import {
@@ -66,7 +66,7 @@ export class StatelessEncoder implements BatchEncoder {
   readonly #compressor: Compressor;
   readonly #scratch = Buffer.allocUnsafeSlow(batchBytesMax);
   readonly #sample = Buffer.allocUnsafeSlow(sampleCount * sampleBytes);
-  readonly #pool = sharedBuffers;
+  readonly #pool = new BufferPool();
   /** Batches since the last one that was tried as a whole and did not shrink; undefined when it did. */
   #samplesInRow: number | undefined;
 
@@ -146,7 +146,7 @@ export class StatelessDecoder implements BatchDecoder {
   readonly id: number;
   readonly #decompressor: Decompressor | ContextDecompressor;
   readonly #held: HeldBytes;
-  readonly #pool = sharedBuffers;
+  readonly #pool = new BufferPool();
   #context: ZstdDecompressContext | undefined;
 
   constructor(decompressor: Decompressor | ContextDecompressor, held: HeldBytes) {

@@ -10,7 +10,7 @@
 import { randomUUID } from "node:crypto";
 import { connect, createServer, type Server, Socket } from "node:net";
 import { Writable } from "node:stream";
-import { createEncoder, sharedBuffers } from "../codec/index.ts";
+import { createEncoder } from "../codec/index.ts";
 import { adoptSocket, type Clock } from "../io/index.ts";
 import {
   encodeEof,
@@ -48,10 +48,7 @@ export const warmUpPageCount = codecs.length * roundCount * pageCount;
 export async function warmUp(clock: Clock, signal: AbortSignal): Promise<number> {
   const doneCount = await warmUpWith(clock, signal, madeUpStream());
   // What was used for it is of no use any more, and would wait for some other reason to collect it.
-  if (!signal.aborted) {
-    sharedBuffers.clear();
-    globalThis.gc?.();
-  }
+  if (!signal.aborted) globalThis.gc?.();
   return doneCount;
 }
 

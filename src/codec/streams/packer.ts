@@ -1,5 +1,5 @@
 /** How the streams of a batch become one payload: compressed as a frame where that gains something, as they are otherwise. */
-import { sharedBuffers } from "../buffer-pool.ts";
+import { BufferPool } from "../buffer-pool.ts";
 import { lz4Compress, lz4CompressBeside } from "../lz4.ts";
 import { Pack } from "./body.ts";
 import { type PooledFrame, zstdCompressBeside } from "./zstd-beside.ts";
@@ -34,7 +34,7 @@ export class Packer {
   #pack: Pack;
   #level: number;
   readonly #sample = Buffer.allocUnsafeSlow(sampleCount * sampleBytes);
-  readonly #pool = sharedBuffers;
+  readonly #pool = new BufferPool();
   /** Batches since the last one that was tried as a whole and did not shrink; undefined when it did. */
   #samplesInRow: number | undefined;
 
