@@ -108,8 +108,7 @@ export class Race {
 
   /** What arrives in the long run with the method in use; 0 until it is known. */
   get carriedBytesPerMs(): number {
-    const { long } = this.#own;
-    return this.#ownBatches >= ownBatchesMin && long.ms >= ownMsMin ? long.bytesPerMs : 0;
+    return this.#isKnown ? this.#own.long.bytesPerMs : 0;
   }
 
   /** How much may be in flight at the most; undefined: no race is on. */
@@ -150,7 +149,9 @@ export class Race {
 
   #isDue(nowMs: number, mayBegin: boolean, linkBytesPerMs: number): boolean {
     if (this.#arrivedCount === 0 || this.#sent.length > aheadBatchesMax) return false;
-    const mayPay = linkBytesPerMs >= this.#longBytesPerMs * linkShareMin;
+    // A link that carries less as it is cannot be faster, whatever arrived lately.
+    const carriedBytesPerMs = Math.max(this.#ownBytesPerMs, this.carriedBytesPerMs);
+    const mayPay = linkBytesPerMs >= carriedBytesPerMs * linkShareMin;
     return mayBegin && nowMs >= this.#dueMs && this.#isKnown && mayPay;
   }
 
@@ -161,11 +162,6 @@ export class Race {
   /** Of the method in use. */
   get #ownBytesPerMs(): number {
     return this.#isKnown ? this.#own.lately.bytesPerMs : ownBytesPerMsFirst;
-  }
-
-  /** A link that carries less as it is cannot be faster, whatever arrived lately. */
-  get #longBytesPerMs(): number {
-    return Math.max(this.#ownBytesPerMs, this.#own.long.bytesPerMs);
   }
 
   #isSlow(run: Run, nowMs: number): boolean {
