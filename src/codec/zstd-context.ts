@@ -26,6 +26,20 @@ const windowLogMax = Math.log2(batchBytesMax);
 /** Streams, with what zstd may need to say that they do not shrink. With room for all it works from input to output at once. */
 const outputBytes = batchBytesMax + (batchBytesMax >> 6);
 
+/** From how many bytes on level 1 takes what was there before for a match. */
+const minMatchOfLevel1 = 5;
+
+/**
+ * Of a context. On memory (281 MB of a Java VM, batches of 256 KiB) level 1 with matches from 5 bytes on instead of 6 writes 3 % less in
+ * the same time: as much as level 3 does in 1.6 times and level 6 in five times of it.
+ */
+export function zstdParams(level: number): Record<number, number> {
+  return {
+    [constants.ZSTD_c_compressionLevel]: level,
+    ...(level === 1 ? { [constants.ZSTD_c_minMatch]: minMatchOfLevel1 } : {}),
+  };
+}
+
 interface Handle {
   writeSync(
     flush: number,
@@ -92,8 +106,7 @@ class LastingCompressor implements ZstdCompressContext {
 }
 
 function compressing(level: number): Context {
-  const params = { [constants.ZSTD_c_compressionLevel]: level };
-  return new Context(zlib.createZstdCompress({ chunkSize: 64, params }));
+  return new Context(zlib.createZstdCompress({ chunkSize: 64, params: zstdParams(level) }));
 }
 
 /** A context would wait for the rest of a frame whose end is missing, and take what comes next for it: such a frame is refused first. */
@@ -147,7 +160,7 @@ const documented = {
       zstdCompressSync(bytes, {
         chunkSize: outputBytes,
         pledgedSrcSize: bytes.length,
-        params: { [constants.ZSTD_c_compressionLevel]: level },
+        params: zstdParams(level),
       }),
   }),
   decompress: (): ZstdDecompressContext => ({

@@ -32,6 +32,37 @@ test("what was long ago does not count, and little says nothing", () => {
   assert.equal(rate.recordsPerMs(50), 200);
 });
 
+test("what the pass before shrank to is the best guess of the next one, with some care", () => {
+  const rate = new RecordRate();
+  let [raw, body] = [0, 0];
+  const copy = (ratio: number, count: number): void => {
+    for (let i = 0; i < count; i++) rate.update((raw += 2 * MiB), (body += (2 * MiB) / ratio), 0);
+  };
+  copy(2, 40);
+  rate.passBegan(raw, body);
+  assert.equal(rate.recordsPerMs(100), 200, "the first copy is all there is");
+  // Most of what was dirtied shrinks to nothing, and the middle of all bodies is as it was.
+  copy(100, 10);
+  copy(2, 5);
+  assert.equal(rate.recordsPerMs(100), 200);
+  rate.passBegan(raw, body);
+  assert.equal(
+    Math.round(rate.recordsPerMs(100)),
+    Math.round(100 * 0.8 * (15 / (10 / 100 + 5 / 2))),
+  );
+  // Too short to tell: it counts with the next one.
+  copy(2, 1);
+  rate.passBegan(raw, body);
+  assert.ok(rate.recordsPerMs(100) > 400);
+  copy(2, 1);
+  rate.passBegan(raw, body);
+  assert.equal(rate.recordsPerMs(100), 200);
+  // It shrank less than the middle of what was seen lately: then that holds.
+  copy(1, 3);
+  rate.passBegan(raw, body);
+  assert.equal(rate.recordsPerMs(100), 100);
+});
+
 test("a codec that grows what it is given is slower than none, and a link that is not known stays unknown", () => {
   const rate = new RecordRate();
   rate.update(4 * MiB, 8 * MiB, 1);

@@ -82,9 +82,13 @@ export function firstRoundEnds(elapsedMs: number, sentPages: number, allPages: n
   return sentPages >= allPages * endShare || leftMs <= endMs;
 }
 
-/** Less than that says nothing about a codec. */
+/** Less than that says nothing about a codec, */
 const recordBytesMin = 1 << 20;
 const recordWindowCount = 20;
+/** and less than that nothing about a pass. */
+const passBytesMin = 4 << 20;
+/** What the next pass holds may shrink less than the last one did: to so much of that. */
+const passRatioShare = 0.8;
 
 interface RecordWindow {
   readonly rawBytes: number;
@@ -95,42 +99,68 @@ interface RecordWindow {
 /**
  * What a link that carries so much carries of memory: a codec makes that more, as long as it is fast enough.
  *
- * Judged by windows of at least 1 MiB, the last twenty. The ratio is the one below which half of the *bodies* went: pages that
- * hardly change can shrink to nothing in passing, and say nothing of the fresh ones which keep the link busy.
+ * What is dirty when a pass begins is much like what was dirty when the one before began: that pass's ratio is the best guess. Before
+ * one has ended, the first copy not counted, there are only windows of at least 1 MiB, the last twenty, and the ratio below which half
+ * of the *bodies* went: pages that hardly change can shrink to nothing in passing, and say nothing of the fresh ones which keep the
+ * link busy.
  */
 export class RecordRate {
   readonly #windows: RecordWindow[] = [];
   #last: RecordWindow = { rawBytes: 0, bodyBytes: 0, encodeMs: 0 };
-  #ratio = 1;
+  /** The sums when the pass began. */
+  #passStart: RecordWindow | undefined;
+  #passRatio: number | undefined;
+  #middleRatio = 1;
   #encodedPerMs = Number.POSITIVE_INFINITY;
 
   /** Sums since the beginning: records, what they became, and the time that took. To be called some times a second. */
   update(rawBytes: number, bodyBytes: number, encodeMs: number): void {
-    const window = {
-      rawBytes: rawBytes - this.#last.rawBytes,
-      bodyBytes: bodyBytes - this.#last.bodyBytes,
-      encodeMs: encodeMs - this.#last.encodeMs,
-    };
+    const window = since(this.#last, { rawBytes, bodyBytes, encodeMs });
     if (window.rawBytes < recordBytesMin) return;
     this.#last = { rawBytes, bodyBytes, encodeMs };
     this.#windows.push(window);
     if (this.#windows.length > recordWindowCount) this.#windows.shift();
-    this.#ratio = middleRatio(this.#windows);
+    this.#middleRatio = middleRatio(this.#windows);
     const ms = this.#windows.reduce((sum, one) => sum + one.encodeMs, 0);
     const bytes = this.#windows.reduce((sum, one) => sum + one.rawBytes, 0);
     this.#encodedPerMs = ms > 0 ? bytes / ms : Number.POSITIVE_INFINITY;
+  }
+
+  /** Of memory that was dirtied, not of the first copy. The same sums; a pass too short to tell counts with the next one. */
+  passBegan(rawBytes: number, bodyBytes: number): void {
+    const now = { rawBytes, bodyBytes, encodeMs: 0 };
+    const pass = since((this.#passStart ??= now), now);
+    if (pass.rawBytes < passBytesMin) return;
+    this.#passRatio = ratioOf(pass);
+    this.#passStart = now;
   }
 
   /** `bytesPerMs`: of the link. */
   recordsPerMs(bytesPerMs: number): number {
     return Math.min(bytesPerMs * this.#ratio, this.#encodedPerMs);
   }
+
+  get #ratio(): number {
+    const pass = this.#passRatio;
+    if (pass === undefined) return this.#middleRatio;
+    return Math.max(Math.min(this.#middleRatio, pass), pass * passRatioShare);
+  }
+}
+
+function since(before: RecordWindow, now: RecordWindow): RecordWindow {
+  return {
+    rawBytes: now.rawBytes - before.rawBytes,
+    bodyBytes: now.bodyBytes - before.bodyBytes,
+    encodeMs: now.encodeMs - before.encodeMs,
+  };
+}
+
+function ratioOf({ rawBytes, bodyBytes }: RecordWindow): number {
+  return rawBytes / Math.max(1, bodyBytes);
 }
 
 /** Half of all body bytes were written at this ratio or a lower one. */
 function middleRatio(windows: readonly RecordWindow[]): number {
-  const ratioOf = ({ rawBytes, bodyBytes }: RecordWindow): number =>
-    rawBytes / Math.max(1, bodyBytes);
   const sorted = windows.toSorted((a, b) => ratioOf(a) - ratioOf(b));
   const half = sorted.reduce((sum, { bodyBytes }) => sum + bodyBytes, 0) / 2;
   let sum = 0;

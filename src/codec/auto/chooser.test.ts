@@ -302,10 +302,22 @@ test("from records as they are a step is tried where the link is full, and elsew
 
 test("a thread that had to wait for a processor does not go over to records as they are, which a slow link would hold up", () => {
   const chooser = new Chooser(2, 1, 0);
+  const send = slowLink(chooser);
+  send(1_000, 2, 0.8);
+  assert.equal(chooser.current, 1);
+  // A quarter of what the link carries: a moment of that says nothing.
+  send(1_300, 40, 0);
+  assert.equal(chooser.current, 1);
+  // In the long run it does.
+  send(6_000, 40, 0);
+  assert.equal(chooser.current, 0);
+});
+
+/** Sends by it over a link of 200 Mbit/s; `ms`: what the method takes for a batch, of which the link has to carry a quarter. */
+function slowLink(chooser: Chooser): (untilMs: number, ms: number, waitingShare: number) => void {
   const seen = { bytesPerMs: 25e3, besideShare: 0, destinationIdleShare: 0.8 };
   let [nowMs, count] = [0, 0];
-  /** Batches of which the link takes a quarter; `ms`: for each. */
-  const send = (untilMs: number, ms: number, waitingShare: number): void => {
+  return (untilMs, ms, waitingShare) => {
     while (nowMs < untilMs) {
       const turn = chooser.next(nowMs);
       chooser.sends(turn, batchBytes);
@@ -317,12 +329,29 @@ test("a thread that had to wait for a processor does not go over to records as t
       chooser.link({ ...seen, waitingShare, idleShare: waitingShare }, nowMs);
     }
   };
+}
+
+test("that the first batches with a history take longer is no reason to send records as they are over a slow link", () => {
+  const chooser = new Chooser(2, 1, 0);
+  const send = slowLink(chooser);
+  send(60, 2, 0.9);
+  assert.equal(chooser.current, 1);
+  chooser.ladderChanged();
+  // 262 kB in 30 ms: a third of what the link carries.
+  for (let untilMs = 90; untilMs <= 300; untilMs += 30) {
+    send(untilMs, 30, 0);
+    assert.equal(chooser.current, 1, `after ${untilMs} ms`);
+  }
   send(1_000, 2, 0.8);
   assert.equal(chooser.current, 1);
-  // A quarter of what the link carries: a moment of that says nothing.
-  send(1_300, 40, 0);
+});
+
+test("from records as they are it goes up at once when a full link keeps both sides waiting, whatever was measured before", () => {
+  const chooser = new Chooser(2, 1, 0);
+  const send = slowLink(chooser);
+  send(60, 2, 0.9);
+  send(3_000, 40, 0);
+  assert.equal(chooser.current, 0, "a thread that is too slow for it");
+  send(3_010, 2, 0.9);
   assert.equal(chooser.current, 1);
-  // In the long run it does.
-  send(6_000, 40, 0);
-  assert.equal(chooser.current, 0);
 });

@@ -90,6 +90,8 @@ export class Chooser {
   #worthLooks = 0;
   /** Of the latest such step, or the beginning. */
   #stepAtMs: number;
+  /** Of the latest one that was not tried first. */
+  #risenAtMs = Number.NEGATIVE_INFINITY;
   /** A race was on since the latest look. */
   #isRaceSeen = false;
   readonly #stay = new Stay();
@@ -274,6 +276,7 @@ export class Chooser {
     const areIdle = leastIdle >= roomyShareMin;
     this.#roomyLooks = this.#isLinkFull && areIdle ? this.#roomyLooks + 1 : 0;
     this.#worthLooks = this.#isLinkFull || areIdle ? this.#worthLooks + 1 : 0;
+    this.#riseFromRaw(nowMs);
     if (this.#isClear) this.#decide(nowMs);
   }
 
@@ -318,12 +321,31 @@ export class Chooser {
   }
 
   /**
-   * More gets through than the link would carry as it is: this thread may just have had to wait for a processor. (Redis over 200 Mbit/s
-   * went as it was for half a second at a time.)
+   * More gets through than the link would carry as it is, or that is not known yet: this thread may just have had to wait for a processor,
+   * and the first batches with a history take several times as long as all others. (Redis over 200 Mbit/s went as it was for half a
+   * second at a time.)
    */
   get #isBeyondLink(): boolean {
     const { link } = this.#surroundings;
-    return this.#current === 1 && link.wasFull && link.bytesPerMs < this.#race.carriedBytesPerMs;
+    if (this.#current !== 1 || !link.wasFull) return false;
+    const { carriedBytesPerMs } = this.#race;
+    return carriedBytesPerMs === 0 || link.bytesPerMs < carriedBytesPerMs;
+  }
+
+  /**
+   * A full link between sides that have nothing to do for half of their time carries more of whatever shrinks: no need to calculate, with
+   * what may have been measured of a thread that waited for a processor, nor to try.
+   */
+  #riseFromRaw(nowMs: number): void {
+    if (this.#current !== 0 || this.#isSettled || this.#roomyLooks < roomyLooksMin) return;
+    if (nowMs - this.#risenAtMs < stepEveryMs) return;
+    this.#risenAtMs = nowMs;
+    this.#current = this.#slowMethod;
+    this.#lastMove = { by: 1, atMs: nowMs };
+    this.#recent = new Recent();
+    this.#isStepTried = false;
+    this.#race.restart();
+    this.#stay.end(nowMs);
   }
 
   #step(index: number): Step | undefined {

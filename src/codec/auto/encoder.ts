@@ -6,7 +6,7 @@ import type { BatchEncoder, Encoded, LinkState, MethodUsage, PageBatch } from ".
 import { Chooser, type Turn } from "./chooser.ts";
 import type { Outcome } from "./estimate.ts";
 import { zeroPageWorth } from "./race.ts";
-import { isFull, type Seen } from "./surroundings.ts";
+import { SpareTime } from "./spare-time.ts";
 
 /** A step of the ladder; the first sends records as they are. */
 export interface Candidate {
@@ -26,19 +26,7 @@ export interface Candidate {
  * look at them and to keep them, memory that both sides never touched above all, is a third to a half of the time of a batch.
  */
 const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
-/**
- * Nor over a slower one, before both sides have had so much of their time left, what this one encodes in apart, for so long in a row:
- * where processors bound, what it takes is what the migration takes longer, on both sides. It is given up after so many looks in
- * a row, usually 150 ms, at a side that had next to none left while the link had room; the next time has to be much longer. (An idle
- * guest has a third less to send with a history from the beginning.)
- */
-const roomyShareMin = 0.5;
-const roomyMsFirst = 50;
-const roomyMsNext = 1_000;
-const roomyGrowth = 4;
-const busyLooksMin = 3;
-const busyShareMax = 0.1;
-/** Nor in rounds after it that are over so soon: a page is remembered before it is of use. */
+/** Nor over a slower one while sides have no time for it (spare-time.ts), nor in rounds after it that are over so soon: a page is remembered before it is of use. */
 const bareAfterBulkMs = 1_000;
 
 /** Of a new measurement in what is expected of other threads. */
@@ -64,15 +52,9 @@ export class AutoEncoder implements BatchEncoder {
   readonly #besideMsPerByte = new Map<string, number>();
   /** From the first batch on: what happened before says nothing. */
   #chooser: Chooser | undefined;
-  /** During the first copy: pages are worth remembering, as both sides have time for it. */
-  #isRoomy = false;
-  /** Both had since then; undefined: not at the latest look. */
-  #roomySinceMs: number | undefined;
-  #roomyMsMin = roomyMsFirst;
+  readonly #spareTime = new SpareTime();
   /** This thread's, since the latest look. */
   #encodeMs = 0;
-  /** In a row, at a side that had none. */
-  #busyLooks = 0;
   /** When the first copy was over. */
   #bulkEndMs: number | undefined;
   #linkAtMs = 0;
@@ -125,24 +107,9 @@ export class AutoEncoder implements BatchEncoder {
     this.#idleAtMs = idleMs;
     const seen = { bytesPerMs, waitingShare, idleShare, besideShare, destinationIdleShare };
     if (this.#chooser === undefined) return;
-    this.#lookWhoIsBusy(seen, this.#encodeMs / elapsedMs, nowMs);
+    this.#spareTime.look(seen, this.#encodeMs / elapsedMs, nowMs);
     this.#encodeMs = 0;
     this.#chooser.link(seen, nowMs);
-  }
-
-  #lookWhoIsBusy(seen: Seen, encodeShare: number, nowMs: number): void {
-    const { idleShare, besideShare, destinationIdleShare } = seen;
-    const ownShare = idleShare + besideShare;
-    const isRoomy = Math.min(ownShare + encodeShare, destinationIdleShare) >= roomyShareMin;
-    this.#roomySinceMs = isRoomy ? (this.#roomySinceMs ?? nowMs) : undefined;
-    const isBusy = !isFull(seen) && Math.min(ownShare, destinationIdleShare) < busyShareMax;
-    this.#busyLooks = isBusy ? this.#busyLooks + 1 : 0;
-    if (this.#isRoomy && this.#busyLooks >= busyLooksMin) {
-      this.#isRoomy = false;
-      this.#roomySinceMs = undefined;
-      this.#roomyMsMin = Math.max(roomyMsNext, this.#roomyMsMin * roomyGrowth);
-    }
-    if (nowMs - (this.#roomySinceMs ?? nowMs) >= this.#roomyMsMin) this.#isRoomy = true;
   }
 
   get inFlightBytesMax(): number {
@@ -213,7 +180,7 @@ export class AutoEncoder implements BatchEncoder {
     const untilMs = (this.#bulkEndMs ?? Number.POSITIVE_INFINITY) + bareAfterBulkMs;
     const wasBare = this.#ladder === this.#bare;
     const isFast = bytesPerMs >= (wasBare ? bareBytesPerMs.downTo : bareBytesPerMs.from);
-    const isBare = (isFast || !this.#isRoomy) && this.#clock.nowMs() < untilMs;
+    const isBare = (isFast || !this.#spareTime.isThere) && this.#clock.nowMs() < untilMs;
     const ladder = isBare ? this.#bare : this.#candidates;
     if (ladder === this.#ladder) return;
     this.#ladder = ladder;

@@ -7,6 +7,7 @@ import { constants, createZstdCompress, type ZstdCompress } from "node:zlib";
 import { GodwitError } from "../../base/index.ts";
 import type { BufferPool } from "../buffer-pool.ts";
 import { batchBytesMax } from "../page-batch.ts";
+import { zstdParams } from "../zstd-context.ts";
 
 export const besideCount = 2;
 
@@ -36,7 +37,7 @@ class Worker {
       chunkSize: outputBytes,
       // A frame is taken as a whole when it is there.
       highWaterMark: 2 * batchBytesMax,
-      params: { [constants.ZSTD_c_compressionLevel]: level },
+      params: zstdParams(level),
     } as Parameters<typeof createZstdCompress>[0]);
     this.#stream.on("error", (error) => this.#failed?.(error));
   }

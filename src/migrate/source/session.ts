@@ -337,6 +337,8 @@ export class SourceSession {
       const assisted = this.#assistance.isActive;
       const round = assisted ? adjusted : found;
       this.#measureRecords();
+      const { encodedRawBytes, encodedBodyBytes } = this.#pump.sender;
+      if (pass > 1) this.#recordRate.passBegan(encodedRawBytes, encodedBodyBytes);
       const bytesPerMs = this.#recordsPerMs();
       if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs))) {
         return;
