@@ -1,4 +1,4 @@
-/** Many runs → medians, their ratios to xen-rule's, a table and a picture. */
+/** Many runs → medians, their ratios to a reference's, a table and a picture. */
 import { bars } from "../../src/cli/support/bars.ts";
 import { median, type Row } from "../harness.ts";
 import type { Noticed } from "./figures.ts";
@@ -31,28 +31,29 @@ export interface Summary {
   readonly usualGapMs: number;
   readonly operationsPerSecond: number;
   readonly verified: number;
+  /** The case that the others are compared with: xen-rule if it ran, else plain godwit; null where neither did. */
+  readonly reference: string | null;
   /** In percent of the reference's; null where one of the two did not finish. */
   readonly totalPercent: number | null;
   readonly wirePercent: number | null;
   readonly appDowntimePercent: number | null;
 }
 
-const reference = "xen-rule";
+const references = ["xen-rule", "godwit"];
 
 export function summarize(runs: readonly Run[]): readonly Summary[] {
   const keyOf = (run: Run): string => `${run.workload} ${run.collector} ${run.case}`;
   const keys = [...new Set(runs.map(keyOf))];
   const medians = keys.map((key) => mediansOf(runs.filter((run) => keyOf(run) === key)));
   return medians.map((own) => {
-    const base = medians.find(
-      (other) =>
-        other.case === reference &&
-        other.workload === own.workload &&
-        other.collector === own.collector,
+    const others = medians.filter(
+      ({ workload, collector }) => workload === own.workload && collector === own.collector,
     );
+    const [base] = references.flatMap((name) => others.filter((other) => other.case === name));
     const comparable = base?.totalMs !== null && own.totalMs !== null;
     return {
       ...own,
+      reference: base?.case ?? null,
       totalPercent: percent(own.totalMs, base?.totalMs),
       wirePercent: comparable ? percent(own.wireBytes, base?.wireBytes) : null,
       appDowntimePercent: percent(own.appDowntimeMs, base?.appDowntimeMs),
@@ -166,7 +167,7 @@ function textOf(one: Summary, measure: Measure): string {
   const value = measure.value(one);
   if (value === null) return "not finished";
   const share = measure.percent(one);
-  return share === null || one.case === reference
+  return share === null || one.case === one.reference
     ? measure.text(value)
     : `${measure.text(value)} (${share} %)`;
 }

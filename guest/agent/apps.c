@@ -286,13 +286,13 @@ bool apps_cancel(uint32_t id)
     return true;
 }
 
-/* Those that were asked to prepare may use their memory again; the others have not been asked for anything. */
+/* Who was told of a beginning is told of its end; the others have not been asked for anything. */
 void apps_session_end(void)
 {
     awaited.waits = false;
     told_count = 0;
     for (int i = 0; i < APPS_MAX; i++) {
-        if (apps[i].fd >= 0 && apps[i].state >= PREPARING)
+        if (apps[i].fd >= 0 && apps[i].state != IDLE)
             app_tell(&apps[i], "resume\n");
         apps[i].state = IDLE;
     }

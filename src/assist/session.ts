@@ -174,6 +174,10 @@ export class AssistSession implements AsyncDisposable {
       const jvm = await this.#openJvm(process);
       if (jvm !== undefined) all.push(jvm);
     }
+    for (const { pid, command: name } of processes.slice(jvmsMax)) {
+      const unsupported = `there are ${processes.length} Java VMs, and ${jvmsMax} are looked at`;
+      this.#unsupported.push({ kind: "young", pid, name, unsupported });
+    }
     this.#participants = all.map((one) => new ParticipantFrames(this.agent, one));
     await this.#refreshApplications();
   }
@@ -446,9 +450,14 @@ export class AssistSession implements AsyncDisposable {
     const isHeldJvm = ({ process }: ApplicationParticipant): boolean =>
       jvms.some(({ jvm }) => jvm.process.pid === process.pid);
     const held: ApplicationParticipant[] = [];
+    const tooMany: ApplicationParticipant[] = [];
     for (const application of this.#applications) {
       const { process, isReady, areas } = application;
-      if (!isReady || areas.length === 0 || held.length >= applicationsHeldMax) continue;
+      if (!isReady || areas.length === 0) continue;
+      if (held.length >= applicationsHeldMax) {
+        tooMany.push(application);
+        continue;
+      }
       try {
         const wait = { timeoutMs, holdMs };
         if (!isHeldJvm(application)) await this.agent.hold(process, wait, this.#holding.signal);
@@ -462,6 +471,14 @@ export class AssistSession implements AsyncDisposable {
     for (const application of held) {
       if (application.isReady || isHeldJvm(application)) continue;
       await this.agent.thaw(application.process);
+    }
+    for (const one of this.#participants.filter(({ participant }) =>
+      tooMany.includes(participant as ApplicationParticipant),
+    )) {
+      this.#leave(
+        one,
+        `${applicationsHeldMax} programs are held already: its areas travel at the end`,
+      );
     }
     return held.filter(({ isReady, areas }) => isReady && areas.length > 0);
   }

@@ -4,8 +4,9 @@ import { AgentClient } from "./agent/index.ts";
 
 /**
  * Connects to the agent's port; to be called just before the VM starts, so that the agent does not take the port for closed.
- * The returned function resolves when everything was let go: to the agent a new host is the end of all that the one before
- * had asked for. Fails with AGENT_*; the agent then lets go by itself, at the latest when the time it was given has passed.
+ * The returned function resolves when everything was let go, and registered programs were told: to the agent a new host is the end
+ * of all that the one before had asked for. Fails with AGENT_*; the agent then lets go by itself, at the latest when the time it
+ * was given has passed.
  */
 export function prepareThaw(
   path: string,
@@ -15,13 +16,6 @@ export function prepareThaw(
   // Looked at once the VM runs.
   connecting.catch(() => {});
   return async () => {
-    const agent = await connecting;
-    // Programs that missed it, as they were told nothing but `begin`. Nobody waits for this.
-    void announceResume(agent).catch(() => {});
+    await using _ = await connecting;
   };
-}
-
-async function announceResume(connected: AgentClient): Promise<void> {
-  await using agent = connected;
-  await agent.announce("resume");
 }

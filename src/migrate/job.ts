@@ -252,6 +252,11 @@ export interface MigrationReport {
   /** The source's: absent at the destination. */
   readonly droppedAreaCount?: number;
   readonly compressedAwayBytes?: number;
+  /**
+   * What QEMU left out of the first round because the guest had said that it does not use it (virtio-balloon's free-page-hint), as far as
+   * the round can tell. Absent without such a device, and at the destination.
+   */
+  readonly hintedFreeBytes?: number;
   /** Absent without a codec. */
   readonly compression?: CompressionReport;
   readonly roundDetails?: readonly RoundReport[];

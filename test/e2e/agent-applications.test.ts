@@ -266,6 +266,23 @@ describe("a migration", { skip: skipAgent }, () => {
     assert.equal(await other.ask("ready"), "error not asked to prepare");
   });
 
+  test("whoever was told of a beginning is told of its end, whatever becomes of the host [hangs up, another one]", async () => {
+    await using w = await world();
+    await w.application.ask("name a");
+    await w.client.announce("begin");
+    assert.equal(await w.application.next(), "begin");
+    await w.client.close();
+    assert.equal(await w.application.next(), "resume");
+    const second = await w.agent.connect();
+    await second.announce("begin");
+    assert.equal(await w.application.next(), "begin");
+    await second.close();
+    await w.agent.connect();
+    assert.equal(await w.application.next(), "resume");
+    await wait(20);
+    assert.deepEqual(w.application.lines, [], "once");
+  });
+
   test("an agent that ends closes the sockets; a new one takes new connections", async () => {
     await using w = await world();
     await w.application.ask("name a");

@@ -74,6 +74,28 @@ test("memory that is zero is not touched at the destination [idle, 512 MiB]", {
   assert.ok(touchedCount < pageCount * 0.5, `${touchedCount} of ${pageCount} pages`);
 });
 
+test("memory that the guest says it does not use is not sent, and shown apart [free-page-hint]", {
+  skip,
+}, async () => {
+  await using harness = await Harness.create();
+  // Else the kernel clears memory as it takes it to report it, which makes it used.
+  const words = `${busyWords} init_on_alloc=0`;
+  const migrated = async (name: string, freePageHint: boolean) => {
+    const balloon = { freePageHint };
+    const vm = await harness.guest({ name, memory: "256M", words, more: { balloon } });
+    // The guest has time to tell before QEMU comes to most of it.
+    const run = await harness.migrate(vm, { bandwidthBytesPerSecond: 16e6 });
+    return (await assertArrived(harness, vm, run)).outcome.report;
+  };
+  const hinting = await migrated("hinting", true);
+  const { hintedFreeBytes = 0, memoryBytes } = hinting;
+  assert.ok(hintedFreeBytes >= 32 << 20 && hintedFreeBytes < memoryBytes, `${hintedFreeBytes}`);
+  const [first] = hinting.roundDetails ?? [];
+  const seenBytes = ((first?.pageCount ?? 0) + (first?.zeroCount ?? 0)) * 4096;
+  assert.equal(hintedFreeBytes + seenBytes, memoryBytes);
+  assert.equal((await migrated("silent", false)).hintedFreeBytes, undefined);
+});
+
 test("a paused VM arrives paused, and runs when it is told to [verify]", { skip }, async () => {
   await using harness = await Harness.create();
   const vm = await harness.guest({ name: "paused", memory: "128M", words: busyWords });

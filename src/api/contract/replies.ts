@@ -203,6 +203,7 @@ export const report = z.looseObject({
   staleFetchedCount: z.number(),
   droppedAreaCount: z.number().optional(),
   compressedAwayBytes: z.number().optional(),
+  hintedFreeBytes: z.number().optional(),
   compression: compression.optional(),
   roundDetails: z.array(roundDetail).readonly().optional(),
   assist: assist.optional(),

@@ -118,6 +118,15 @@ web runs at 10.0.0.2
   );
 });
 
+test("the summary shows free pages that the guest told of, if there were any", () => {
+  const free = (hintedFreeBytes: number): string[] => {
+    const lines = reportText({ ...report, hintedFreeBytes }, "source").split("\n");
+    return lines.filter((line) => line.startsWith("free pages"));
+  };
+  assert.deepEqual(free(40 * MiB), ["free pages  40 MiB not sent: the guest does not use them"]);
+  assert.deepEqual(free(0), []);
+});
+
 test("the summary says what a codec saved, what it cost, and which methods auto chose", () => {
   const codec = { rawBytes: 400 * MiB, bodyBytes: 50 * MiB, ratio: 8, encodeMs: 412.6 };
   const compression = { codec: "hybrid", ...codec, memoryBytes: 200 * MiB, hitShare: 0.914 };

@@ -52,6 +52,7 @@ export function reportText(report: Report, role: Migration["role"]): string {
       ? [["rounds", formatCount(rounds)] as const, ...sentFacts(report)]
       : [["received", formatBytes(report.streamBytes)] as const]),
     ["pages", pagesText(report, role)],
+    ["free pages", hintedText(report)],
     ["compressed away", compressedText(report)],
     ["compressed with", methodsText(report)],
     ...assistFacts(report),
@@ -86,6 +87,13 @@ function leftOutText({ droppedCount, droppedAreaCount = 0 }: Report): string | u
   const told = parts.filter(([, count]) => count > 0);
   if (told.length === 0) return undefined;
   return told.map(([name, count]) => `${formatBytes(count * 4096)} ${name}`).join(", ");
+}
+
+/** What the guest's balloon said, not an application. */
+function hintedText({ hintedFreeBytes = 0 }: Report): string | undefined {
+  return hintedFreeBytes > 0
+    ? `${formatBytes(hintedFreeBytes)} not sent: the guest does not use them`
+    : undefined;
 }
 
 function optionalBytes(bytes: number | undefined): string | undefined {

@@ -32,6 +32,9 @@ const forceDowntimeMs = 2_000_000;
 /** Bytes a second; 8.2 and newer judge by it instead of by what the socket seems to take. */
 const forceBandwidth = 2 ** 40;
 
+/** On any bus. */
+const balloonType = /^child<virtio-balloon-/;
+
 type Parameters = Readonly<Record<string, unknown>>;
 
 export class SourceQemu {
@@ -85,6 +88,18 @@ export class SourceQemu {
     this.#capabilities = [...before.capabilities];
     // Bandwidth is kept by godwit, which knows what is really sent.
     await setMigrationParameters(this.qmp, parameters);
+  }
+
+  /** Whether the guest may say during the migration which memory it does not use, so that QEMU leaves it out. */
+  async hintsFreePages(): Promise<boolean> {
+    for (const parent of ["/machine/peripheral", "/machine/peripheral-anon"]) {
+      const devices = await this.qmp.execute("qom-list", { path: parent });
+      for (const { name, type } of devices.filter((one) => balloonType.test(one.type))) {
+        const device = { path: `${parent}/${name}`, property: "free-page-hint" };
+        if ((await this.qmp.execute("qom-get", device)) === true) return true;
+      }
+    }
+    return false;
   }
 
   async migrateTo(path: string): Promise<void> {

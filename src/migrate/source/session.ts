@@ -169,6 +169,7 @@ export class SourceSession {
       meter: this.#meter,
       assistance: this.#assistance,
       options,
+      hintsFreePages: () => this.#setup.hintsFreePages,
     });
   }
 

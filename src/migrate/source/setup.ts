@@ -27,6 +27,8 @@ export class SourceSetup {
   #qemu: SourceQemu | undefined;
   #pid: number | undefined;
   #memory: GuestMemory | undefined;
+  /** The guest may say which memory it does not use; false until that is known. */
+  hintsFreePages = false;
   /** Settles when all is ready. */
   prepared: Promise<void> = Promise.resolve();
   /** Settles when applications have said what they can do, or will not any more; begins before `prepared` settles. */
@@ -72,6 +74,13 @@ export class SourceSetup {
 
   async #prepare(qemu: SourceQemu): Promise<void> {
     await qemu.configure();
+    // Only for the report.
+    void qemu.hintsFreePages().then(
+      (hints) => {
+        this.hintsFreePages = hints;
+      },
+      () => {},
+    );
     if (!this.#options.getsReady()) return;
     if (this.#needsMemory) await this.#openMemory(qemu.qmp);
     await this.#lookForHelp(qemu);

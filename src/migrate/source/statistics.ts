@@ -25,6 +25,8 @@ export interface StatisticsSources {
   readonly meter: RateMeter;
   readonly assistance: Assistance;
   readonly options: MigrateOptions;
+  /** The guest may say which memory it does not use. */
+  readonly hintsFreePages: () => boolean;
 }
 
 const nothingSent: SentCounts = {
@@ -48,6 +50,7 @@ export class SourceStatistics {
   readonly #meter: RateMeter;
   readonly #assistance: Assistance;
   readonly #options: MigrateOptions;
+  readonly #hintsFreePages: () => boolean;
   readonly #rounds: RoundReport[] = [];
   #roundCounts: SentCounts = nothingSent;
   #thawMs = 0;
@@ -63,8 +66,12 @@ export class SourceStatistics {
   #handedOverMs: number | undefined;
   #runningMs: number | undefined;
   #endMs: number | undefined;
+  /** In the first round, of all memory. */
+  #unsentBytes: number | undefined;
 
-  constructor({ clock, channel, pump, skip, meter, assistance, options }: StatisticsSources) {
+  constructor(sources: StatisticsSources) {
+    const { clock, channel, pump, skip, meter, assistance, options } = sources;
+    this.#hintsFreePages = sources.hintsFreePages;
     this.#clock = clock;
     this.#channel = channel;
     this.#pump = pump;
@@ -129,6 +136,9 @@ export class SourceStatistics {
     const nowMs = this.#clock.nowMs();
     const round = this.#round;
     if (round === undefined) return;
+    if (round.index === 1) {
+      this.#unsentBytes ??= Math.max(0, this.memoryBytes - seenPages(counts) * pageBytes);
+    }
     if (this.#rounds.length < roundsKeptMax) {
       const before = this.#roundCounts;
       this.#rounds.push({
@@ -201,6 +211,10 @@ export class SourceStatistics {
       droppedAreaCount: this.#skip.droppedAreaCount,
       compressedAwayBytes: this.#pump.sender.compressedAwayBytes,
       ...this.#compressionReport(),
+      // Else it is only what was still on its way when the second round began.
+      ...(this.#hintsFreePages() && this.#unsentBytes !== undefined
+        ? { hintedFreeBytes: this.#unsentBytes }
+        : {}),
       roundDetails: this.#rounds,
       assist: this.#assistReport(),
       verified: this.verified,
