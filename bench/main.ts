@@ -29,6 +29,11 @@ const benches: Readonly<Record<string, Entry>> = {
     summary: "whole migrations of Java applications, and what they notice",
     load: () => load("./javmm/index.ts"),
   },
+  agent: {
+    summary:
+      "how fast the guest's agent zeroes memory, freezes and thaws, on this machine's own processor",
+    load: () => load("./agent/index.ts"),
+  },
 };
 
 function load(path: string): Promise<Bench> {
