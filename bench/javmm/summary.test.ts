@@ -19,7 +19,7 @@ function run(name: string, totalMs: number, more: Partial<Run> = {}): Run {
     operationsPerSecond: 100,
     opsLost: 1,
     ...more,
-  } as Run;
+  };
 }
 
 test("cases are compared with xen-rule where it ran, with plain godwit elsewhere, by medians of each workload and collector", () => {

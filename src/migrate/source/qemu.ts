@@ -94,7 +94,7 @@ export class SourceQemu {
   async hintsFreePages(): Promise<boolean> {
     for (const parent of ["/machine/peripheral", "/machine/peripheral-anon"]) {
       const devices = await this.qmp.execute("qom-list", { path: parent });
-      for (const { name, type } of devices.filter((one) => balloonType.test(one.type))) {
+      for (const { name } of devices.filter(({ type }) => balloonType.test(type))) {
         const device = { path: `${parent}/${name}`, property: "free-page-hint" };
         if ((await this.qmp.execute("qom-get", device)) === true) return true;
       }
