@@ -131,11 +131,14 @@ test("over a slow link a first copy has a history as soon as both sides have tim
   assert.ok(pass(50, {}, 0.6).includes("hybrid"));
 });
 
-const busy = { waitingShare: 0, destinationIdleShare: 0.02 };
+const busy = { bytesPerMs: 6e3, waitingShare: 0, destinationIdleShare: 0.02 };
 
 test("and has none any more where a side is what bounds, not the link", () => {
   const { encoder, pass } = paced();
   pass(500, {});
+  // The link carries what it can.
+  pass(100, { ...busy, bytesPerMs: 12e3 });
+  assert.deepEqual(pass(50, {}), ["hybrid"]);
   // Two looks are not enough.
   pass(20, busy);
   assert.ok(pass(50, {}).includes("hybrid"));

@@ -107,7 +107,8 @@ export class AutoEncoder implements BatchEncoder {
     this.#idleAtMs = idleMs;
     const seen = { bytesPerMs, waitingShare, idleShare, besideShare, destinationIdleShare };
     if (this.#chooser === undefined) return;
-    this.#spareTime.look(seen, this.#encodeMs / elapsedMs, nowMs);
+    const isLinkUsed = this.#chooser.isLinkUsed(bytesPerMs);
+    this.#spareTime.look(seen, this.#encodeMs / elapsedMs, isLinkUsed, nowMs);
     this.#encodeMs = 0;
     this.#chooser.link(seen, nowMs);
   }

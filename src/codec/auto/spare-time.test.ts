@@ -14,10 +14,10 @@ const left: Seen = {
 const busy: Seen = { ...left, waitingShare: 0, idleShare: 0.02 };
 
 /** Looks every 50 ms until then. */
-function looking(time: SpareTime): (seen: Seen, untilMs: number, encodeShare?: number) => boolean {
+function looking(time: SpareTime) {
   let nowMs = 0;
-  return (seen, untilMs, encodeShare = 0) => {
-    for (; nowMs < untilMs; nowMs += 50) time.look(seen, encodeShare, nowMs);
+  return (seen: Seen, untilMs: number, encodeShare = 0, isLinkUsed = false): boolean => {
+    for (; nowMs < untilMs; nowMs += 50) time.look(seen, encodeShare, isLinkUsed, nowMs);
     return time.isThere;
   };
 }
@@ -51,4 +51,6 @@ test("a full link is not a sign of a side without time", () => {
   const look = looking(new SpareTime());
   look(left, 100);
   assert.equal(look({ ...left, idleShare: 0.02 }, 1_000), true);
+  assert.equal(look(busy, 2_000, 0, true), true, "nor one that carries what it can");
+  assert.equal(look(busy, 2_150), false);
 });

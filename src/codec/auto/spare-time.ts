@@ -3,7 +3,8 @@
  *
  * They have when half of their time is left, what this one encodes in apart, for 50 ms in a row: where processors bound, what it takes
  * is what the migration takes longer, on both sides. They have it no more after three looks in a row, usually 150 ms, at a side that had
- * next to none left while the link had room; the next time has to be much longer. (An idle guest has a third less to send with a
+ * next to none left while the link had room, which one that carries about what it can has not, though nobody waits for it; the next time
+ * has to be much longer. (An idle guest has a third less to send with a
  * history from the beginning.)
  */
 import { isFull, type Seen } from "./surroundings.ts";
@@ -27,13 +28,14 @@ export class SpareTime {
     return this.#isThere;
   }
 
-  /** `encodeShare`: of this side's time since the latest look. */
-  look(seen: Seen, encodeShare: number, nowMs: number): void {
+  /** `encodeShare`: of this side's time since the latest look. `isLinkUsed`: it carried about what it is known to carry. */
+  look(seen: Seen, encodeShare: number, isLinkUsed: boolean, nowMs: number): void {
     const { idleShare, besideShare, destinationIdleShare } = seen;
     const ownShare = idleShare + besideShare;
     const isLeft = Math.min(ownShare + encodeShare, destinationIdleShare) >= leftShareMin;
     this.#sinceMs = isLeft ? (this.#sinceMs ?? nowMs) : undefined;
-    const isBusy = !isFull(seen) && Math.min(ownShare, destinationIdleShare) < busyShareMax;
+    const hasRoom = !isFull(seen) && !isLinkUsed;
+    const isBusy = hasRoom && Math.min(ownShare, destinationIdleShare) < busyShareMax;
     this.#busyLooks = isBusy ? this.#busyLooks + 1 : 0;
     if (this.#isThere && this.#busyLooks >= busyLooksMin) {
       this.#isThere = false;
