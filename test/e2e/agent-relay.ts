@@ -37,7 +37,9 @@ export type Tampering =
   /** The agent is not asked at all; the answer is an error with this code. */
   | { readonly error: number }
   /** The agent is not asked at all; the answer is this body. */
-  | { readonly claim: Uint8Array };
+  | { readonly claim: Uint8Array }
+  /** Once only: the agent is asked as soon as this has been done. */
+  | { readonly first: () => Promise<void> };
 
 export interface AgentFault {
   readonly at: RequestName;
@@ -117,6 +119,10 @@ export class AgentRelay implements Disposable {
       body.writeUInt16LE(what.error, 0);
       body.write("fake", 4, "latin1");
       host.write(makeFrame(0x7f, id, body));
+    } else if (typeof what === "object" && "first" in what) {
+      const go = (): void => void agent.write(frame);
+      if (count > after + 1) go();
+      else what.first().then(go, go);
     } else if (typeof what === "object") {
       host.write(makeFrame(request[at] | 0x80, id, Buffer.from(what.claim)));
     }

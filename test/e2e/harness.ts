@@ -349,7 +349,8 @@ async function goodDiskTicks(vm: LaunchedVm): Promise<number> {
   return await countLines(vm, /godwit-guest disk \d+ ok/g);
 }
 
-async function countLines(vm: LaunchedVm, pattern: RegExp): Promise<number> {
+/** Those that match on the console so far. Throws as `goodTicks` does. */
+export async function countLines(vm: LaunchedVm, pattern: RegExp): Promise<number> {
   const log = await readFile(vm.consoleLogPath, "utf8").catch(() => "");
   const damage = /^.*(CORRUPT|Kernel panic|BUG:|Oops).*$/m.exec(log);
   if (damage !== null) throw new Error(`${vm.definition.name} is damaged: ${damage[0]}`);
