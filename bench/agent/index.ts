@@ -3,7 +3,7 @@
  * own process, and what a standstill costs besides: from the request to freeze until the answer that all runs again. The processor
  * is this machine's own, not an emulated one.
  */
-import { Agent, pageBytes, Prey } from "../../test/e2e/agent-harness.ts";
+import { Agent, pageBytes, Prey, skipAgent } from "../../test/e2e/agent-harness.ts";
 import type { AgentClient } from "../../src/assist/agent/index.ts";
 import { type BenchOptions, median, progress, report, type Row } from "../harness.ts";
 
@@ -14,6 +14,7 @@ const scrubThreadCounts = [1, 2];
 const limits = { timeoutMs: 5_000, holdMs: 30_000 };
 
 export async function run(options: BenchOptions): Promise<void> {
+  if (skipAgent !== false) throw new Error(skipAgent);
   const megabytes = options.quick ? 64 : 512;
   const turns = options.quick ? 3 : 15;
   await using agent = await Agent.start();

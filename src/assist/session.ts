@@ -98,6 +98,8 @@ export class AssistSession implements AsyncDisposable {
   readonly #memoryBytes: number;
   /** Programs that were found to be unusable, by pid. */
   readonly #refused = new Set<number>();
+  /** Programs that were ready when as many were held already as can be. */
+  readonly #beyond = new Set<Participant>();
   readonly #holding = new AbortController();
   #participants: ParticipantFrames[] = [];
   #unsupported: ParticipantReport[] = [];
@@ -174,9 +176,12 @@ export class AssistSession implements AsyncDisposable {
       const jvm = await this.#openJvm(process);
       if (jvm !== undefined) all.push(jvm);
     }
-    for (const { pid, command: name } of processes.slice(jvmsMax)) {
-      const unsupported = `there are ${processes.length} Java VMs, and ${jvmsMax} are looked at`;
-      this.#unsupported.push({ kind: "young", pid, name, unsupported });
+    const [next] = processes.slice(jvmsMax);
+    if (next !== undefined) {
+      // One line for all: the guest says how many there are.
+      const name = `${processes.length - jvmsMax} more Java VMs`;
+      const unsupported = `${jvmsMax} are looked at`;
+      this.#unsupported.push({ kind: "young", pid: next.pid, name, unsupported });
     }
     this.#participants = all.map((one) => new ParticipantFrames(this.agent, one));
     await this.#refreshApplications();
@@ -450,12 +455,11 @@ export class AssistSession implements AsyncDisposable {
     const isHeldJvm = ({ process }: ApplicationParticipant): boolean =>
       jvms.some(({ jvm }) => jvm.process.pid === process.pid);
     const held: ApplicationParticipant[] = [];
-    const tooMany: ApplicationParticipant[] = [];
     for (const application of this.#applications) {
       const { process, isReady, areas } = application;
       if (!isReady || areas.length === 0) continue;
       if (held.length >= applicationsHeldMax) {
-        tooMany.push(application);
+        this.#beyond.add(application);
         continue;
       }
       try {
@@ -471,14 +475,6 @@ export class AssistSession implements AsyncDisposable {
     for (const application of held) {
       if (application.isReady || isHeldJvm(application)) continue;
       await this.agent.thaw(application.process);
-    }
-    for (const one of this.#participants.filter(({ participant }) =>
-      tooMany.includes(participant as ApplicationParticipant),
-    )) {
-      this.#leave(
-        one,
-        `${applicationsHeldMax} programs are held already: its areas travel at the end`,
-      );
     }
     return held.filter(({ isReady, areas }) => isReady && areas.length > 0);
   }
@@ -506,7 +502,9 @@ export class AssistSession implements AsyncDisposable {
   report(): ParticipantReport[] {
     const taking = this.#participants.map(({ participant, presentBytes }) => {
       const { kind, name, process } = participant;
-      return { kind, pid: process.pid, name, disposableBytes: presentBytes };
+      const one = { kind, pid: process.pid, name, disposableBytes: presentBytes };
+      if (!this.#beyond.has(participant)) return one;
+      return { ...one, unsupported: `${applicationsHeldMax} programs are held already` };
     });
     return [...taking, ...this.#unsupported];
   }

@@ -99,10 +99,10 @@ interface RecordWindow {
 /**
  * What a link that carries so much carries of memory: a codec makes that more, as long as it is fast enough.
  *
- * What is dirty when a pass begins is much like what was dirty when the one before began: that pass's ratio is the best guess. Before
- * one has ended, the first copy not counted, there are only windows of at least 1 MiB, the last twenty, and the ratio below which half
- * of the *bodies* went: pages that hardly change can shrink to nothing in passing, and say nothing of the fresh ones which keep the
- * link busy.
+ * What is dirty when a pass begins is much like what was dirty when the one before began: that pass's ratio is the best guess, the
+ * first copy's not counted. Before one has ended, and when what has gone since shrinks much less, there are windows of at least
+ * 1 MiB, the last twenty, and the ratio below which half of the *bodies* went: pages that hardly change can shrink to nothing in
+ * passing, and say nothing of the fresh ones which keep the link busy.
  */
 export class RecordRate {
   readonly #windows: RecordWindow[] = [];
@@ -143,6 +143,9 @@ export class RecordRate {
   get #ratio(): number {
     const pass = this.#passRatio;
     if (pass === undefined) return this.#middleRatio;
+    const later = since(this.#passStart ?? this.#last, this.#last);
+    const isOther = later.rawBytes >= recordBytesMin && ratioOf(later) < pass * passRatioShare;
+    if (isOther) return Math.min(this.#middleRatio, pass);
     return Math.max(Math.min(this.#middleRatio, pass), pass * passRatioShare);
   }
 }

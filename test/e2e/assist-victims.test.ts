@@ -32,6 +32,7 @@ const link = { bandwidthBytesPerSecond: 100_000_000, gc: "provoke", verify: true
 let harness: Harness;
 let vm: LaunchedVm;
 let shell: GuestShell;
+let isReady = false;
 let count = 0;
 
 /** The image's initrd and the program: the kernel unpacks one archive after the other. */
@@ -53,10 +54,12 @@ before(async () => {
   vm = await harness.boot(checkDefinition({ ...plain, initrd }));
   shell = await GuestShell.first(vm);
   await shell.start("W", "/bin/godwit-writer mb=4 rate=1 tickms=100");
+  isReady = true;
 });
 
 after(async () => {
-  shell[Symbol.dispose]();
+  // What went wrong before is not to be hidden.
+  if (isReady) shell[Symbol.dispose]();
   await harness[Symbol.asyncDispose]();
 });
 
@@ -98,10 +101,10 @@ async function goOn(
 /** No process stands still, and the agent has nothing noted that it would have to let go. */
 async function assertNothingFrozen(): Promise<void> {
   const look =
-    "busybox grep -l '^State:.[Tt]' /proc/[0-9]*/status 2>/dev/null; [ -e /run/godwit/held ] && echo noted";
+    "busybox grep -l '^State:.[Tt]' /proc/[0-9]*/status 2>/dev/null; [ -e /run/godwit/held ] && echo noted; echo looked";
   let found = "";
   await eventually(
-    async () => (found = await shell.ask(look)) === "",
+    async () => (found = await shell.ask(look)) === "looked",
     () => `frozen: ${found}`,
     thawedWithinMs,
   );
@@ -112,7 +115,9 @@ async function strike(fault: Fault, run: MigrationRun): Promise<void> {
   if (frozen)
     assert.equal(await shell.ask("read id name state more < /proc/$J/stat; echo $state"), "T");
   const done = shell.ask(does);
-  if (!beside) await done;
+  // It may be answered where nobody listens any more.
+  if (beside) done.catch(() => {});
+  else await done;
   if (host === "cancel") run.source.cancel();
   if (host === "kill") run.source.child.kill("SIGKILL");
 }
@@ -127,13 +132,11 @@ async function begin(
     strike(fault, await started.promise).then(struck.resolve, struck.reject);
   const path = join(harness.directory, `agent${++count}.sock`);
   const relay = await AgentRelay.listen(path, vm.agentPath, { at, after: times, what: { first } });
-  const run = await harness.migrate(
-    vm,
-    { ...link, ...options },
-    undefined,
-    {},
-    { job: { agentPath: path } },
-  );
+  const job = { agentPath: path };
+  const migrating = harness.migrate(vm, { ...link, ...options }, undefined, {}, { job });
+  // Else it would keep this process from ending.
+  migrating.catch(() => relay[Symbol.dispose]());
+  const run = await migrating;
   started.resolve(run);
   const early = run.source.outcome.then(({ text }) => {
     throw new Error(`over before it struck: ${text}\n${run.source.said.join("\n")}`);
@@ -175,16 +178,18 @@ async function suffer(fault: Fault): Promise<void> {
   await shell.set("A", "busybox pidof godwit-agent");
   const { run, struck, relay } = await begin(fault);
   using _ = relay;
-  await struck;
-  const places = [vm];
-  run.prepared.then((there) => places.push(there)).catch(() => {});
   const alive = ["java", "pages-written", ...modes].filter((party) => party !== kills);
-  await goOn(
-    alive.filter((party) => party !== stops),
-    places,
-  );
-  await end(fault, run);
-  if (undo !== undefined) await shell.ask(undo);
+  try {
+    await struck;
+    const places = [vm];
+    run.prepared.then((there) => places.push(there)).catch(() => {});
+    const runs = alive.filter((party) => party !== stops);
+    await goOn(runs, places);
+    await end(fault, run);
+  } finally {
+    // The next one finds the guest as it was.
+    if (undo !== undefined) await shell.ask(undo);
+  }
   await Promise.all([assertNothingFrozen(), goOn(alive, [vm])]);
   await shell.ask("kill -9 $(busybox pidof assist-victim)");
 }

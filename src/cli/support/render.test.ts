@@ -123,7 +123,9 @@ test("the summary shows free pages that the guest told of, if there were any", (
     const lines = reportText({ ...report, hintedFreeBytes }, "source").split("\n");
     return lines.filter((line) => line.startsWith("free pages"));
   };
-  assert.deepEqual(free(40 * MiB), ["free pages  40.0 MiB not sent: the guest does not use them"]);
+  assert.deepEqual(free(40 * MiB), [
+    "free pages  40.0 MiB not sent, about: the guest does not use them",
+  ]);
   assert.deepEqual(free(0), []);
 });
 

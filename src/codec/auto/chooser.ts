@@ -43,8 +43,6 @@ const roomyLooksMin = 2;
 const worthLooksMin = 2;
 /** Where processors are busy neither may ever be seen: now and then it is tried all the same. */
 const stepEveryMs = 2_000;
-/** Of a link, from which on it counts as used. */
-const usedShareMin = 0.85;
 /** A level of zstd may gain nothing where the next one does. */
 const risesMax = 2;
 /** The first batches take longer: code is compiled, memory is touched for the first time. */
@@ -121,8 +119,7 @@ export class Chooser {
 
   /** It carries about what it is known to carry. */
   isLinkUsed(bytesPerMs: number): boolean {
-    const { link } = this.#surroundings;
-    return link.wasFull && bytesPerMs >= link.bytesPerMs * usedShareMin;
+    return this.#surroundings.link.isUsed(bytesPerMs);
   }
 
   /** What to do with the next batch. */

@@ -26,7 +26,10 @@ export interface Candidate {
  * look at them and to keep them, memory that both sides never touched above all, is a third to a half of the time of a batch.
  */
 const bareBytesPerMs = { from: 80_000, downTo: 65_000 };
-/** Nor over a slower one while sides have no time for it (spare-time.ts), nor in rounds after it that are over so soon: a page is remembered before it is of use. */
+/**
+ * Nor over a slower one while sides have no time for it (spare-time.ts), nor in rounds after it that are over so soon: a page is
+ * remembered before it is of use.
+ */
 const bareAfterBulkMs = 1_000;
 
 /** Of a new measurement in what is expected of other threads. */

@@ -1,11 +1,10 @@
 /**
  * Whether both sides of a first copy have time to remember pages. Pure: time comes as an argument.
  *
- * They have when half of their time is left, what this one encodes in apart, for 50 ms in a row: where processors bound, what it takes
- * is what the migration takes longer, on both sides. They have it no more after three looks in a row, usually 150 ms, at a side that had
- * next to none left while the link had room, which one that carries about what it can has not, though nobody waits for it; the next time
- * has to be much longer. (An idle guest has a third less to send with a
- * history from the beginning.)
+ * They have when half of their time is left, what this one encodes in apart, for 50 ms in a row: where processors bound, what it
+ * takes is what the migration takes longer, on both sides. They have it no more after three looks in a row, usually 150 ms, at a
+ * side that had next to none left while the link had room; the next time has to be much longer. A link that carries about what it
+ * can has no room, though nobody waits for it. (An idle guest has a third less to send with a history from the beginning.)
  */
 import { isFull, type Seen } from "./surroundings.ts";
 

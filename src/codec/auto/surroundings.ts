@@ -91,6 +91,11 @@ export class Link {
     return this.#fullBytesPerMs !== undefined;
   }
 
+  /** It carries about what it is known to carry, whatever is hoped of it. */
+  isUsed(bytesPerMs: number): boolean {
+    return this.#fullBytesPerMs !== undefined && bytesPerMs >= this.#fullBytesPerMs * fullShareMin;
+  }
+
   /** No hope from here on: it is what it was seen to be. */
   settle(): void {
     this.#isSettled = true;
@@ -120,9 +125,7 @@ export class Link {
 
   /** Though nobody waits for it: the destination is what bounds, or it carries about what it is known to carry. */
   #mayBeFull(bytesPerMs: number): boolean {
-    const known = this.#fullBytesPerMs;
-    if (known === undefined) return false;
-    return !this.#isDrained || bytesPerMs >= known * fullShareMin;
+    return this.wasFull && (!this.#isDrained || this.isUsed(bytesPerMs));
   }
 
   /**
