@@ -13,7 +13,7 @@
  *   hold.c      waiting for a moment, freezing, thawing
  *   putback.c   writes that are taken back when the host is gone
  *   record.c    the file that tells an agent's successor what is frozen and what is to be put back
- *   watchdog.c  thaws when the loop itself is stuck
+ *   watchdog.c  thaws when the loop itself is stuck, and ends an agent that was stopped
  *   scrub.c     requests to zero memory of a held process
  *   zero.c      zeroing it, with threads
  *   areas.c     a set of address ranges

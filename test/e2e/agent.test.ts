@@ -405,6 +405,18 @@ describe("what is frozen runs again", { skip: skipAgent }, () => {
     assert.match(w.agent.log, /watchdog/);
   });
 
+  test("when the agent itself is stopped: the kernel ends it, and the next one does it", async () => {
+    await using w = await world();
+    const beginMs = performance.now();
+    await w.client.hold(w.prey, { timeoutMs: 1000, holdMs: 300 });
+    await w.agent.end("SIGSTOP");
+    const ms = performance.now() - beginMs;
+    assert.ok(ms > 1_200 && ms < 2_500, `${ms} ms`);
+    await w.prey.assertFrozen();
+    await w.agent.restart();
+    await w.prey.untilRuns();
+  });
+
   test("a second agent for the same folder does not start, and thaws nothing", async () => {
     await using w = await world();
     await w.client.hold(w.prey, forEver);
