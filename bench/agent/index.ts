@@ -9,7 +9,7 @@ import { type BenchOptions, median, progress, report, type Row } from "../harnes
 
 /** Of the process: about what a JVM has. */
 const threadCount = 60;
-/** Of the agent, each with half of the memory if there are two. */
+/** Threads of the agent; they share the memory. */
 const scrubThreadCounts = [1, 2];
 const limits = { timeoutMs: 5_000, holdMs: 30_000 };
 
@@ -45,13 +45,13 @@ function rowsOf(
   standstills: readonly number[],
 ): Row[] {
   const base = median(memset);
-  const row = (what: string, unit: string, values: readonly number[], digits = 2): Row => ({
+  const row = (what: string, unit: string, values: readonly number[]): Row => ({
     bench: "agent",
     what,
     unit,
-    median: Number(median(values).toFixed(digits)),
-    least: Number(Math.min(...values).toFixed(digits)),
-    most: Number(Math.max(...values).toFixed(digits)),
+    median: Number(median(values).toFixed(2)),
+    least: Number(Math.min(...values).toFixed(2)),
+    most: Number(Math.max(...values).toFixed(2)),
     ofMemset: unit === "GB/s" ? Number((median(values) / base).toFixed(2)) : "-",
     runs: values.length,
   });

@@ -17,7 +17,7 @@
 enum { SLOTS = HOLDS_MAX + 1 };
 /* The loop gets that much time to do it itself, with all that belongs to it. */
 static const int64_t grace_ns = 250 * MS;
-/* And this thread has what is left of that: godwit asks for 10 s, and promises that all is over after 12. */
+/* And this thread has what is left of that: godwit asks for 9 s, and promises that all is over after 12. */
 static const int64_t last_grace_ns = 1000 * MS;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -71,8 +71,11 @@ export interface HoldOptions extends ScrubEarlyOptions {
  * would look for dirty pages again and again, as fast as it can.
  */
 const lastScrubBytes = 96 << 20;
-/** More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. */
-const holdMs = 10_000;
+/**
+ * More than any switch-over takes by the guest's own clock, which stands still while the VM is stopped. An agent that is itself
+ * stopped is ended a second later, and the next one has two more to let go.
+ */
+const holdMs = 9_000;
 /**
  * QEMU looks at its limits ten times a second, and then stops the VM within some ms. Applications that go on before that only
  * write a little more.
@@ -455,6 +458,7 @@ export class AssistSession implements AsyncDisposable {
     const isHeldJvm = ({ process }: ApplicationParticipant): boolean =>
       jvms.some(({ jvm }) => jvm.process.pid === process.pid);
     const held: ApplicationParticipant[] = [];
+    this.#beyond.clear();
     for (const application of this.#applications) {
       const { process, isReady, areas } = application;
       if (!isReady || areas.length === 0) continue;

@@ -10,6 +10,7 @@
  *   huge     declares 64 GiB
  *   babbler  sends noise, and more of it each time that it is told something
  *   changer  says ready, and then has shared memory where its area was
+ *   impostor has a library named like that of Java VMs
  *   trace    no area: traces process NUMBER, without stopping it
  *
  * Four times a second "godwit-guest area N ok", when all of the area was found as it should be, and a line for all that it is
@@ -18,6 +19,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -204,6 +206,15 @@ static int64_t now_ms(void)
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+static void look_like_a_jvm(void)
+{
+    int file = open("/tmp/libjvm.so", O_RDWR | O_CREAT | O_CLOEXEC, 0755);
+    if (ftruncate(file, PAGE_BYTES) != 0 ||
+        mmap(NULL, PAGE_BYTES, PROT_READ | PROT_EXEC, MAP_PRIVATE, file, 0) == MAP_FAILED)
+        exit(1);
+    close(file);
+}
+
 int main(int count, char **arguments)
 {
     mode = count > 1 ? arguments[1] : "sound";
@@ -214,6 +225,8 @@ int main(int count, char **arguments)
         for (;;)
             pause();
     }
+    if (is("impostor"))
+        look_like_a_jvm();
     area = mmap(NULL, PAGES * PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (area == MAP_FAILED)
         return 1;

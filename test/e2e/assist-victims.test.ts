@@ -32,7 +32,7 @@ const link = { bandwidthBytesPerSecond: 100_000_000, gc: "provoke", verify: true
 let harness: Harness;
 let vm: LaunchedVm;
 let shell: GuestShell;
-let isReady = false;
+let isBooted = false;
 let count = 0;
 
 /** The image's initrd and the program: the kernel unpacks one archive after the other. */
@@ -54,12 +54,12 @@ before(async () => {
   vm = await harness.boot(checkDefinition({ ...plain, initrd }));
   shell = await GuestShell.first(vm);
   await shell.start("W", "/bin/godwit-writer mb=4 rate=1 tickms=100");
-  isReady = true;
+  isBooted = true;
 });
 
 after(async () => {
   // What went wrong before is not to be hidden.
-  if (isReady) shell[Symbol.dispose]();
+  if (isBooted) shell[Symbol.dispose]();
   await harness[Symbol.asyncDispose]();
 });
 
@@ -144,7 +144,7 @@ async function begin(
   return { run, struck: Promise.race([struck.promise, early]), relay };
 }
 
-async function end({ ends }: Fault, run: MigrationRun): Promise<void> {
+async function end({ ends, reports = [] }: Fault, run: MigrationRun): Promise<void> {
   if (ends === "killed") {
     await run.source.ended;
     await sleep(systemClock, 500);
@@ -168,12 +168,14 @@ async function end({ ends }: Fault, run: MigrationRun): Promise<void> {
   shell = GuestShell.at(vm);
   const states = ends === "either" ? ["used", "failed"] : [ends];
   assert.ok(states.includes(outcome.report.assist?.state ?? ""), why);
+  const participants = JSON.stringify(outcome.report.assist?.participants);
+  for (const text of reports) assert.match(participants, text);
 }
 
 async function suffer(fault: Fault): Promise<void> {
   const { programs = [], kills, stops, undo } = fault;
   for (const program of programs) await shell.start("P", `/bin/assist-victim ${program}`);
-  const modes = programs.map((program) => program.replace(/ .*/, ""));
+  const modes = [...new Set(programs.map((program) => program.replace(/ .*/, "")))];
   await goOn(modes, [vm], 1);
   await shell.set("A", "busybox pidof godwit-agent");
   const { run, struck, relay } = await begin(fault);

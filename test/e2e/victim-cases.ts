@@ -25,6 +25,7 @@ export interface Fault {
   readonly frozen?: true;
   readonly options?: Partial<MigrateOptions>;
   /** What the report says of assistance when the VM arrives; or why it stays. */
+  readonly reports?: readonly RegExp[];
   readonly ends: "used" | "failed" | "either" | "required" | "cancelled" | "killed";
 }
 
@@ -82,6 +83,12 @@ export const busy: readonly Fault[] = [
     ends: "failed",
   },
   {
+    name: "the agent is stopped while the JVM is held",
+    ...whileHeld,
+    does: "kill -STOP $A",
+    ends: "failed",
+  },
+  {
     name: "the agent is killed while it zeroes, a program being ready",
     ...whileHeld,
     programs: ["sound"],
@@ -134,6 +141,14 @@ export const busy: readonly Fault[] = [
     frozen: true,
     programs: [`stranger ${heapOfJ}`, "huge", "eager", "babbler", "changer"],
     ends: "used",
+  },
+  {
+    name: "more of them than can take part, which also look like Java VMs",
+    at: "extend",
+    frozen: true,
+    programs: Array.from({ length: 17 }, () => "impostor"),
+    ends: "used",
+    reports: [/"2 more Java VMs".*"16 are looked at"/, /"16 programs are held already"/],
   },
   {
     name: "cancelled while a program prepares",

@@ -105,6 +105,8 @@ describe("bodies that make no sense are refused with what is wrong", () => {
   test("names and texts of the guest cannot drive a terminal", () => {
     const [process] = decodeProcesses(Buffer.from("1 2 1 0 1 \u001b[2Jx\u0007\n"));
     assert.equal(process?.command, "?[2Jx?");
+    const control = Buffer.from("1 2 \u009b2J\n");
+    assert.throws(() => decodeProcesses(control), malformed(/processes: "1 2 \?2J"/));
     assert.deepEqual(decodeError(Buffer.from("\u0003\0\0\0no\u001b", "latin1")), {
       name: "DENIED",
       text: "no?",

@@ -145,6 +145,7 @@ export function decodeHello(body: Buffer): { hello: AgentHello; nonce: bigint } 
 }
 
 export function decodeProcesses(body: Buffer): AgentProcess[] {
+  // As many as fit into a frame.
   return linesOf(body).map((line) => {
     const match = /^(\d+) (\d+) (\d+) (\d+) (\d+) (.*)$/.exec(line);
     if (match === null) throw malformed(`processes: ${excerpt(line)}`);
@@ -320,7 +321,8 @@ function printable(text: string): string {
 }
 
 function excerpt(text: string): string {
-  return JSON.stringify(text.length <= 80 ? text : `${text.slice(0, 80)}…`);
+  const shown = printable(text.slice(0, 80));
+  return JSON.stringify(text.length <= 80 ? shown : `${shown}…`);
 }
 
 function malformed(what: string): GodwitError {

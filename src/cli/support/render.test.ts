@@ -124,7 +124,7 @@ test("the summary shows free pages that the guest told of, if there were any", (
     return lines.filter((line) => line.startsWith("free pages"));
   };
   assert.deepEqual(free(40 * MiB), [
-    "free pages  40.0 MiB not sent, about: the guest does not use them",
+    "free pages  about 40.0 MiB not sent: the guest does not use them",
   ]);
   assert.deepEqual(free(0), []);
 });

@@ -92,7 +92,7 @@ function leftOutText({ droppedCount, droppedAreaCount = 0 }: Report): string | u
 /** What the guest's balloon said, not an application. */
 function hintedText({ hintedFreeBytes = 0 }: Report): string | undefined {
   return hintedFreeBytes > 0
-    ? `${formatBytes(hintedFreeBytes)} not sent, about: the guest does not use them`
+    ? `about ${formatBytes(hintedFreeBytes)} not sent: the guest does not use them`
     : undefined;
 }
 

@@ -27,8 +27,7 @@ export class SourceSetup {
   #qemu: SourceQemu | undefined;
   #pid: number | undefined;
   #memory: GuestMemory | undefined;
-  /** The guest may say which memory it does not use; false until that is known. */
-  hintsFreePages = false;
+  #hintsFreePages = false;
   /** Settles when all is ready. */
   prepared: Promise<void> = Promise.resolve();
   /** Settles when applications have said what they can do, or will not any more; begins before `prepared` settles. */
@@ -45,6 +44,11 @@ export class SourceSetup {
   /** Of QEMU; undefined when it was not to be found. */
   get pid(): number | undefined {
     return this.#pid;
+  }
+
+  /** The guest may say which memory it does not use; false until that is known. */
+  get hintsFreePages(): boolean {
+    return this.#hintsFreePages;
   }
 
   /** Of the guest; undefined where nobody needs to read it. */
@@ -77,7 +81,7 @@ export class SourceSetup {
     // Only for the report.
     void qemu.hintsFreePages().then(
       (hints) => {
-        this.hintsFreePages = hints;
+        this.#hintsFreePages = hints;
       },
       () => {},
     );
