@@ -11,7 +11,7 @@ interface Failure {
 }
 
 /** Files told, if they took longer. */
-const slowFilesMax = 8;
+const slowFilesMax = 16;
 const slowMsMin = 10_000;
 
 export default async function* summary(source: AsyncIterable<TestEvent>): AsyncGenerator<string> {

@@ -1,6 +1,6 @@
 /**
- * `npm test`: check, then the unit tests (side by side), then those with real QEMUs (one file at a time, so that guests have
- * the machine to themselves).
+ * `npm test`: check, then the unit tests (side by side), then those with real QEMUs: one file at a time, so that guests have
+ * the machine to themselves; but those two at a time in which what happens is looked at, and not how fast.
  *
  *   npm test -- [--only check|unit|e2e] [PATTERN …]      PATTERN: part of a file's path
  */
@@ -8,7 +8,20 @@ import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
 import { check } from "./check.ts";
 
-const groups = [
+/** They mostly wait: for a guest to boot, for a fault to be noticed, for ticks of a guest. */
+const patient = ["assist-faults", "assist-victims"].map((name) => `test/e2e/${name}.test.ts`);
+
+interface Group {
+  readonly name: string;
+  readonly files: readonly string[];
+  /** All but these. */
+  readonly besides?: readonly string[];
+  /** Files at a time. */
+  readonly concurrency: number;
+  readonly timeoutMs: number;
+}
+
+const groups: readonly Group[] = [
   {
     name: "unit",
     files: [
@@ -22,10 +35,12 @@ const groups = [
   {
     name: "e2e",
     files: ["test/e2e/**/*.test.ts", "test/soak/**/*.test.ts"],
+    besides: patient,
     concurrency: 1,
     timeoutMs: 900_000,
   },
-] as const;
+  { name: "e2e", files: patient, concurrency: 2, timeoutMs: 900_000 },
+];
 
 function run(name: string, files: string[], concurrency: number, timeoutMs: number): boolean {
   if (files.length === 0) return true;
@@ -55,10 +70,12 @@ function main(): boolean {
   const startMs = performance.now();
   let good = true;
   if (words.length === 0 && (only ?? "check") === "check") good = check();
-  for (const { name, files, concurrency, timeoutMs } of groups) {
+  for (const { name, files, besides = [], concurrency, timeoutMs } of groups) {
     if (only !== undefined && only !== name) continue;
     const found = files.flatMap((pattern) => globSync(pattern)).toSorted();
-    const wanted = found.filter((file) => words.every((word) => file.includes(word)));
+    const wanted = found.filter(
+      (file) => !besides.includes(file) && words.every((word) => file.includes(word)),
+    );
     if (!run(name, wanted, concurrency, timeoutMs)) good = false;
   }
   console.log(`\nall: ${good ? "ok" : "FAILED"} (${seconds(startMs)} s)`);

@@ -243,7 +243,7 @@ function unreachable(path: string, cause: Error): GodwitError {
 function silent(what: string, timeoutMs: number): GodwitError {
   return new GodwitError(
     "AGENT_SILENT",
-    `${what}: no answer from the guest's agent within ${timeoutMs} ms; does it run in the guest?`,
+    `${what}: no answer from the guest's agent within ${Math.round(timeoutMs)} ms; does it run in the guest?`,
   );
 }
 
