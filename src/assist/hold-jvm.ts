@@ -257,6 +257,35 @@ async function natural(
   }
 }
 
+/**
+ * As `natural`, for a collection that was asked for: one that has begun in time may take until `untilMs`, in a guest that is very
+ * busy, or a JVM that checks its heap.
+ */
+async function asked(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  heap: HeapSnapshot,
+  timeoutMs: number,
+  options: HoldJvmOptions,
+  often?: "often",
+): Promise<Hold> {
+  try {
+    return await natural(agent, jvm, heap, timeoutMs, options, often);
+  } catch (error) {
+    const now = timedOut(error) ? await jvm.snapshot() : undefined;
+    const hasBegun =
+      now?.active === true || (now?.collections ?? heap.collections) !== heap.collections;
+    if (!hasBegun) throw error;
+    const leftMs = options.untilMs - options.clock.nowMs();
+    try {
+      return await natural(agent, jvm, heap, leftMs, { ...options, watchFree: false });
+    } catch (late) {
+      if (!timedOut(late)) throw late;
+      throw new GodwitError("TIMEOUT", "the Java VM's collection takes longer than there is time");
+    }
+  }
+}
+
 /** What is free as long as no collection has come. */
 async function watch(
   jvm: JvmParticipant,
@@ -291,7 +320,6 @@ async function phantom(
   options: HoldJvmOptions,
 ): Promise<Hold | undefined> {
   const { process } = jvm;
-  const { clock } = options;
   options.soon?.();
   await holdNow(agent, jvm, options);
   let undo: { address: number; bytes: Uint8Array } | undefined;
@@ -312,17 +340,10 @@ async function phantom(
   const free = { collections: heap.collections, ranges: heap.dead };
   try {
     const quick = { ...options, watchFree: false };
-    const { held } = await natural(agent, jvm, heap, phantomMs, quick, "often");
+    const { held } = await asked(agent, jvm, heap, phantomMs, quick, "often");
     return { how: "provoked", held, free };
   } catch (error) {
     if (!timedOut(error)) throw error;
-    const now = await jvm.snapshot();
-    if (now.active || now.collections !== heap.collections) {
-      // It only takes long: a guest that is very busy, or a JVM that checks its heap.
-      const leftMs = options.untilMs - clock.nowMs();
-      const { held } = await natural(agent, jvm, heap, leftMs, { ...options, watchFree: false });
-      return { how: "provoked", held, free };
-    }
     await takeBack(agent, jvm, heap, undo, options);
     throw new GodwitError(
       "TIMEOUT",
@@ -372,7 +393,7 @@ async function periodic(
   try {
     const leftMs = options.untilMs - options.clock.nowMs();
     const waitMs = Math.min(leftMs, flag.usualDelayMs * 3 + 500);
-    held = await natural(agent, jvm, heap, waitMs, options);
+    held = await asked(agent, jvm, heap, waitMs, options);
     return { ...held, how: "provoked" };
   } finally {
     if (held === undefined) {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { GodwitError } from "../base/index.ts";
 import type { Clock } from "../io/index.ts";
 import type { AgentClient } from "./agent/index.ts";
 import { type HoldJvmOptions, holdJvm } from "./hold-jvm.ts";
@@ -18,15 +19,18 @@ class FakeG1 {
   /** A collection begins while it is looked at. */
   isRestless = false;
   /** What each hold finds; with none left all pauses are collections. */
-  holds: ("pause" | "collection")[] = [];
+  holds: ("pause" | "collection" | "begun" | "nothing")[] = [];
   thaws = 0;
+  isActive = false;
+  /** The flag by which it is asked to collect. */
+  flag = 0;
   pauseTimes: PauseTimes | undefined;
   readonly clock: Clock = { nowMs: () => this.nowMs, wallMs: () => 0, after: timer };
 
   heap(): HeapSnapshot {
     const heap = {
       collections: this.pauses,
-      active: false,
+      active: this.isActive,
       settled: true,
       edenUsedBytes: this.used,
       edenFreeBytes: eden - this.used,
@@ -46,6 +50,11 @@ class FakeG1 {
       counterAddress: 16,
       snapshot: async () => this.heap(),
       pauseTimes: async () => this.pauseTimes,
+      periodicCollection: async () => ({
+        set: { address: 24, bytes: Uint8Array.of(1) },
+        restore: { address: 24, bytes: Uint8Array.of(0) },
+        usualDelayMs: 500,
+      }),
       youngCollections: async () => {
         if (this.isRestless) this.young++;
         return this.tellsYoung ? this.young : undefined;
@@ -57,10 +66,16 @@ class FakeG1 {
   }
 
   readonly agent = {
-    hold: async () => {
-      this.pauses++;
+    hold: async (_: object, wait: { counterAddress?: number; timeoutMs: number }) => {
       this.nowMs += 100;
-      if (this.holds.shift() !== "pause") {
+      const next = wait.counterAddress === undefined ? "now" : this.holds.shift();
+      this.isActive = next === "begun";
+      if (next === "begun" || next === "nothing") {
+        this.nowMs += wait.timeoutMs;
+        throw new GodwitError("AGENT_FAILED", "late", { details: { agentCode: "TIMED_OUT" } });
+      }
+      if (next !== "now") this.pauses++;
+      if (next === "collection" || next === undefined) {
         this.young++;
         this.used = 0;
       }
@@ -68,6 +83,9 @@ class FakeG1 {
     },
     thaw: async () => {
       this.thaws++;
+    },
+    write: async (_: object, __: number, [byte]: Uint8Array) => {
+      this.flag = byte as number;
     },
   } as unknown as AgentClient;
 }
@@ -163,4 +181,27 @@ test("held after such a pause with hardly anything in eden: it is sent", async (
   g1.used = 1 << 20;
   g1.holds = ["pause"];
   assert.equal((await holdJvm(g1.agent, g1.open(), options(g1))).attempts, 1);
+});
+
+test("one that was asked for, and has begun, may take as long as there is time", async () => {
+  const g1 = new FakeG1();
+  g1.used = 32 << 20;
+  g1.holds = ["begun", "collection"];
+  const held = await holdJvm(g1.agent, g1.open(), { ...options(g1), gc: "provoke" });
+  assert.equal(held.how, "provoked");
+  assert.equal(held.heap.edenUsedBytes, 0);
+  assert.equal(g1.flag, 0);
+});
+
+test("one that was asked for, and has not begun, or does not end: given up, and asked for no more", async () => {
+  for (const last of ["nothing", "begun"] as const) {
+    const g1 = new FakeG1();
+    g1.used = 32 << 20;
+    g1.holds = last === "begun" ? ["begun", "begun"] : ["nothing"];
+    await assert.rejects(holdJvm(g1.agent, g1.open(), { ...options(g1), gc: "provoke" }), {
+      code: last === "begun" ? "TIMEOUT" : "AGENT_FAILED",
+    });
+    assert.equal(g1.flag, 0, last);
+    assert.deepEqual(g1.holds, []);
+  }
 });
