@@ -2,7 +2,11 @@
 import { connect, type Socket } from "node:net";
 import { GodwitError } from "../../base/index.ts";
 import { type Clock, sleep } from "../../io/index.ts";
-import type { MigrationCapability, QmpClient } from "../../qemu/qmp/index.ts";
+import {
+  type MigrationCapability,
+  type QmpClient,
+  setMigrationCapabilities,
+} from "../../qemu/qmp/index.ts";
 
 /**
  * `late-block-activate`: disks are taken over at `cont`, not when the state is loaded. Until then the source may still go
@@ -32,16 +36,16 @@ export class DestinationQemu {
 
   /** Makes QEMU listen at `path` and connects. Fails with CONFLICT when it does not wait for a stream. */
   async open(path: string): Promise<Socket> {
-    const { status } = await this.qmp.execute("query-status");
+    const [{ status }, known] = await Promise.all([
+      this.qmp.execute("query-status"),
+      this.qmp.execute("query-migrate-capabilities"),
+    ]);
     if (status !== "inmigrate") {
       throw new GodwitError(
         "CONFLICT",
         `the destination QEMU is in state ${status}: start it with -S -incoming defer`,
       );
     }
-    // In this state `stop` means: do not run by yourself once all is loaded. As -S does, which may have been forgotten.
-    await this.qmp.execute("stop");
-    const known = await this.qmp.execute("query-migrate-capabilities");
     const capabilities = known
       .filter(
         (is) =>
@@ -49,9 +53,11 @@ export class DestinationQemu {
           (unwanted.includes(is.capability) && is.state),
       )
       .map(({ capability, state }) => ({ capability, state: !state }));
-    if (capabilities.length > 0) {
-      await this.qmp.executeAny("migrate-set-capabilities", { capabilities });
-    }
+    await Promise.all([
+      // In this state it means: do not run by yourself once all is loaded. As -S does, which may have been forgotten.
+      this.qmp.execute("stop"),
+      setMigrationCapabilities(this.qmp, capabilities),
+    ]);
     await this.qmp.executeAny("migrate-incoming", { uri: `unix:${path}` });
     return await connectTo(path);
   }

@@ -280,11 +280,15 @@ export class DestinationSession {
     if (this.#driver.state.phase !== "preparing") return;
     this.#vm = vm;
     const qmp = await QmpClient.connect(vm.qmpPath, { clock: this.#clock });
-    this.#qemu = new DestinationQemu(qmp, this.#clock);
+    const qemu = new DestinationQemu(qmp, this.#clock);
+    this.#qemu = qemu;
     void qmp.closed.then(() => this.#monitorClosed(vm));
+    const opened = qemu.open(this.#streamPath());
+    // Looked at below.
+    opened.catch(() => {});
     const pid = vm.pid ?? (await findListener(vm.qmpPath).catch(() => undefined));
     this.#untouched = pid === undefined ? undefined : await UntouchedMemory.open(qmp, pid);
-    this.#pump.open(await this.#qemu.open(this.#streamPath()), this.#untouched);
+    this.#pump.open(await opened, this.#untouched);
     this.#dispatch({ type: "vm-prepared" });
   }
 

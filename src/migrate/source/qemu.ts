@@ -58,7 +58,10 @@ export class SourceQemu {
 
   /** Fails with CONFLICT when a migration is under way or the VM is in a state that cannot be migrated. */
   async check(): Promise<void> {
-    const migration = await this.qmp.execute("query-migrate");
+    const [migration, { status, running }] = await Promise.all([
+      this.qmp.execute("query-migrate"),
+      this.qmp.execute("query-status"),
+    ]);
     if (!isMigrationOver(migration)) {
       throw new GodwitError(
         "CONFLICT",
@@ -72,7 +75,6 @@ export class SourceQemu {
         `QEMU cannot migrate this VM: ${blocked.join("; ")}`,
       );
     }
-    const { status, running } = await this.qmp.execute("query-status");
     if (!running && status !== "paused" && status !== "postmigrate" && status !== "prelaunch") {
       throw new GodwitError("CONFLICT", `the VM is in state ${status}: it cannot be migrated now`);
     }
@@ -84,10 +86,12 @@ export class SourceQemu {
     const { capabilities, parameters } = iteratingSettings(before);
     this.#hasSwitchoverBandwidth = "avail-switchover-bandwidth" in parameters;
     this.#parameters = before.parameters;
-    await setMigrationCapabilities(this.qmp, capabilities);
     this.#capabilities = [...before.capabilities];
-    // Bandwidth is kept by godwit, which knows what is really sent.
-    await setMigrationParameters(this.qmp, parameters);
+    await Promise.all([
+      setMigrationCapabilities(this.qmp, capabilities),
+      // Bandwidth is kept by godwit, which knows what is really sent.
+      setMigrationParameters(this.qmp, parameters),
+    ]);
   }
 
   /** Whether the guest may say during the migration which memory it does not use, so that QEMU leaves it out. */

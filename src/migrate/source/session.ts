@@ -488,8 +488,9 @@ export class SourceSession {
       server.listen(path, resolve);
     });
     // It may have been given up meanwhile.
-    if (this.#driver.state.phase === "setup") await this.#setup.qemu?.migrateTo(path);
-    else server.close();
+    if (this.#driver.state.phase !== "setup") return void server.close();
+    await this.#setup.qemu?.migrateTo(path);
+    this.#setup.askForHints();
   }
 
   async #arm(restBytes: number): Promise<void> {

@@ -78,13 +78,6 @@ export class SourceSetup {
 
   async #prepare(qemu: SourceQemu): Promise<void> {
     await qemu.configure();
-    // Only for the report.
-    void qemu.hintsFreePages().then(
-      (hints) => {
-        this.#hintsFreePages = hints;
-      },
-      () => {},
-    );
     if (!this.#options.getsReady()) return;
     if (this.#needsMemory) await this.#openMemory(qemu.qmp);
     await this.#lookForHelp(qemu);
@@ -128,6 +121,16 @@ export class SourceSetup {
     throw new GodwitError(
       "MEMORY_READ",
       "QEMU's process was not found by its monitor: give its pid",
+    );
+  }
+
+  /** Only for the report: once QEMU migrates, nobody waits for it. */
+  askForHints(): void {
+    void this.#qemu?.hintsFreePages().then(
+      (hints) => {
+        this.#hintsFreePages = hints;
+      },
+      () => {},
     );
   }
 

@@ -106,8 +106,8 @@ export class QmpClient implements AsyncDisposable {
   static async over(stream: Duplex, options: QmpClientOptions = {}): Promise<QmpClient> {
     const client = new QmpClient(stream, options);
     try {
-      await client.#greeting();
-      await client.execute("qmp_capabilities");
+      // QEMU reads no command before it has said its greeting: nothing has to be waited for.
+      await Promise.all([client.#greeting(), client.execute("qmp_capabilities")]);
     } catch (error) {
       await client.close();
       throw error;

@@ -61,7 +61,10 @@ export async function readMigrationSettings(
   },
 ): Promise<MigrationSettings> {
   const { on, off, needs } = wanted;
-  const known = await qmp.execute("query-migrate-capabilities");
+  const [known, limits] = await Promise.all([
+    qmp.execute("query-migrate-capabilities"),
+    qmp.execute("query-migrate-parameters"),
+  ]);
   const missing = on.filter((name) => !known.some(({ capability }) => capability === name));
   if (missing.length > 0) {
     const why = needs === undefined ? "" : `: ${needs}`;
@@ -71,7 +74,7 @@ export async function readMigrationSettings(
   const capabilities = known
     .filter(({ capability, state }) => (state ? off : on).includes(capability))
     .map(({ capability, state }) => ({ capability, state }));
-  const all = (await qmp.execute("query-migrate-parameters")) as Readonly<Record<string, unknown>>;
+  const all = limits as Readonly<Record<string, unknown>>;
   const names = Object.keys(iteratingLimits).filter((name) => name in all);
   return { capabilities, parameters: Object.fromEntries(names.map((name) => [name, all[name]])) };
 }
