@@ -272,10 +272,9 @@ async function asked(
   try {
     return await natural(agent, jvm, heap, timeoutMs, options, often);
   } catch (error) {
-    const now = timedOut(error) ? await jvm.snapshot() : undefined;
-    const hasBegun =
-      now?.active === true || (now?.collections ?? heap.collections) !== heap.collections;
-    if (!hasBegun) throw error;
+    if (!timedOut(error)) throw error;
+    const { active, collections } = await jvm.snapshot();
+    if (!active && collections === heap.collections) throw error;
     const leftMs = options.untilMs - options.clock.nowMs();
     try {
       return await natural(agent, jvm, heap, leftMs, { ...options, watchFree: false });
