@@ -24,8 +24,9 @@ export interface Fault {
   /** The Java VM is held when it strikes. */
   readonly frozen?: true;
   readonly options?: Partial<MigrateOptions>;
-  /** What the report says of assistance when the VM arrives; or why it stays. */
+  /** Of those that take part, when the VM arrives: in the report's JSON. */
   readonly reports?: readonly RegExp[];
+  /** What the report says of assistance when the VM arrives; or why it stays. */
   readonly ends: "used" | "failed" | "either" | "required" | "cancelled" | "killed";
 }
 
