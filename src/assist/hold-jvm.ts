@@ -388,18 +388,34 @@ async function periodic(
   } finally {
     await agent.thaw(process);
   }
-  let held: Hold | undefined;
+  const { address, bytes } = flag.restore;
+  let held: Hold;
   try {
     const leftMs = options.untilMs - options.clock.nowMs();
     const waitMs = Math.min(leftMs, flag.usualDelayMs * 3 + 500);
     held = await asked(agent, jvm, heap, waitMs, options);
-    return { ...held, how: "provoked" };
+  } catch (error) {
+    // One that still collects, or is gone, is left to the agent; why it was given up is what counts.
+    await writeHeld(agent, jvm, address, bytes, options).catch(() => {});
+    throw error;
+  }
+  await agent.write(process, address, bytes);
+  return { ...held, how: "provoked" };
+}
+
+/** Writes into one that runs. */
+async function writeHeld(
+  agent: AgentClient,
+  jvm: JvmParticipant,
+  address: number,
+  bytes: Uint8Array,
+  options: HoldJvmOptions,
+): Promise<void> {
+  await holdNow(agent, jvm, { ...options, untilMs: options.clock.nowMs() + phantomMs });
+  try {
+    await agent.write(jvm.process, address, bytes);
   } finally {
-    if (held === undefined) {
-      await holdNow(agent, jvm, { ...options, untilMs: options.clock.nowMs() + phantomMs });
-    }
-    await agent.write(process, flag.restore.address, flag.restore.bytes);
-    if (held === undefined) await agent.thaw(process);
+    await agent.thaw(jvm.process);
   }
 }
 

@@ -56,8 +56,10 @@ export interface ApplicationDowntime {
   readonly scrubMs: number;
   /** From scrubbed until the VM is stopped; 0 when they went on meanwhile. */
   readonly stopMs: number;
-  /** From stopped until the destination has all pages and the devices' state. */
+  /** From stopped until the destination's QEMU has been given all pages. */
   readonly lastRoundMs: number;
+  /** From then until it has loaded the devices' state, and what was on its way to it. */
+  readonly deviceStateMs: number;
   /** From loaded until it runs. */
   readonly startMs: number;
   /** From running until the applications run. */

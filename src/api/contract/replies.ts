@@ -140,6 +140,7 @@ export const assist = z.object({
       scrubMs: z.number(),
       stopMs: z.number(),
       lastRoundMs: z.number(),
+      deviceStateMs: z.number(),
       startMs: z.number(),
       thawMs: z.number(),
     })

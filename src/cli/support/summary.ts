@@ -1,5 +1,6 @@
 /** How a migration ended, in words. Pure. */
 import type { Migration, Report } from "../../api/index.ts";
+import { roundsText } from "./rounds.ts";
 import { facts } from "./table.ts";
 import { formatBytes, formatCount, formatDuration, formatRate } from "./units.ts";
 
@@ -42,8 +43,13 @@ function headline({ state, vm, peer, role }: Migration): string {
   }
 }
 
-/** The figures, one to a line; what is not known, or not seen from this end, is left out. */
+/** The figures, one to a line; what is not known, or not seen from this end, is left out. Then the rounds. */
 export function reportText(report: Report, role: Migration["role"]): string {
+  const rounds = roundsText(report.roundDetails ?? []);
+  return rounds === undefined ? inAll(report, role) : `${inAll(report, role)}\n${rounds}`;
+}
+
+function inAll(report: Report, role: Migration["role"]): string {
   const { totalMs, downtimeMs, rounds } = report;
   return facts([
     ["total time", formatDuration(totalMs)],
@@ -155,13 +161,15 @@ type Downtime = NonNullable<NonNullable<Report["assist"]>["applicationDowntime"]
 
 function downtimeText(downtime: Downtime | undefined): string | undefined {
   if (downtime === undefined) return undefined;
-  const { totalMs, gcMs, freezeMs, scrubMs, stopMs, lastRoundMs, startMs, thawMs } = downtime;
+  const { totalMs, gcMs, freezeMs, scrubMs, stopMs, lastRoundMs, deviceStateMs } = downtime;
+  const { startMs, thawMs } = downtime;
   const parts = [
     ["collection", gcMs],
     ["freeze", freezeMs],
     ["zeroing", scrubMs],
     ["stop", stopMs],
     ["last round", lastRoundMs],
+    ["devices", deviceStateMs],
     ["start", startMs],
     ["thaw", thawMs],
   ] as const;

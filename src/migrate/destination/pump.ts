@@ -35,6 +35,8 @@ import {
 } from "../wire/index.ts";
 
 export interface DestinationPumpEvents {
+  /** QEMU has been given all memory: what it has not read is in the socket's buffer. */
+  memoryPassed?(): void;
   /** QEMU says on its return path that it has loaded everything. */
   loaded(): void;
   acknowledge(ack: Acknowledgement): void;
@@ -282,7 +284,9 @@ export class DestinationPump {
     this.#closeSection(socket);
     const id = (this.#head as StreamHead).ramSectionId;
     this.#write(socket, encodeSectionBegin(id, "end"));
-    this.#write(socket, encodeSectionEnd(id));
+    const end = encodeSectionEnd(id);
+    this.streamBytes += end.length;
+    socket.write(end, () => this.#events.memoryPassed?.());
     this.#phase = "tail";
   }
 

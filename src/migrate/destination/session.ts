@@ -83,6 +83,8 @@ export class DestinationSession {
   #untouched: UntouchedMemory | undefined;
   #chunkBytes = 0;
   #loadedWallMs = 0;
+  #memoryPassedMs: number | undefined;
+  #deviceStateMs = 0;
   #continueMs = 0;
   #resumedWallMs = 0;
   #resolving = false;
@@ -115,6 +117,9 @@ export class DestinationSession {
     const { peerSilenceMs } = job.deadlines ?? {};
     this.#channel = new FrameChannel(clock, defaultSlabOptions, channelEvents, peerSilenceMs);
     this.#pump = new DestinationPump(this.#channel.receiver, {
+      memoryPassed: () => {
+        this.#memoryPassedMs = this.#clock.nowMs();
+      },
       loaded: () => this.#start(this.#awaitLoaded()),
       acknowledge: (ack) => this.#channel.sendAck(ack),
       failed: (error) => this.#failed(error),
@@ -211,6 +216,8 @@ export class DestinationSession {
     await this.#qemu?.awaitLoaded();
     this.#pump.release();
     this.#loadedWallMs = this.#clock.wallMs();
+    const nowMs = this.#clock.nowMs();
+    this.#deviceStateMs = Math.max(0, nowMs - (this.#memoryPassedMs ?? nowMs));
     // Nobody may have to wait for this, nor fail of it: a VM that is handed over is started.
     this.#agentPort = withDeadline(
       this.#clock,
@@ -236,7 +243,7 @@ export class DestinationSession {
       case "tell-ready":
         return this.#tellReady();
       case "tell-loaded":
-        return this.#channel.sendControl({ type: "loaded" });
+        return this.#channel.sendControl({ type: "loaded", deviceStateMs: this.#deviceStateMs });
       case "hash":
         return this.#start(this.#hash());
       case "start-vm":

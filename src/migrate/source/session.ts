@@ -249,7 +249,7 @@ export class SourceSession {
         this.#dispatch({ type: "peer-ready" });
         break;
       case "loaded":
-        this.statistics.loaded();
+        this.statistics.loaded(message.deviceStateMs);
         this.#dispatch({ type: "peer-loaded" });
         break;
       case "hashes":

@@ -54,6 +54,7 @@ export class SourceStatistics {
   readonly #rounds: RoundReport[] = [];
   #roundCounts: SentCounts = nothingSent;
   #thawMs = 0;
+  #deviceStateMs = 0;
   readonly #startMs: number;
   phase: SourcePhase = "idle";
   memoryBytes = 0;
@@ -114,8 +115,10 @@ export class SourceStatistics {
     this.#stoppedMs ??= this.#clock.nowMs() - Math.min(Math.max(0, lateMs), 5_000);
   }
 
-  loaded(): void {
+  /** `deviceStateMs`: part of the time since the stop, in which all memory was there already. */
+  loaded(deviceStateMs: number): void {
     this.#loadedMs = this.#clock.nowMs();
+    this.#deviceStateMs = deviceStateMs;
   }
 
   handedOver(): void {
@@ -265,7 +268,8 @@ export class SourceStatistics {
     if (handedOver === undefined || running === undefined) return report;
     const { gcMs, freezeMs, scrubMs, goesOn } = report.hold;
     const letGo = goesOn !== "arrived";
-    const lastRoundMs = loaded - stopped;
+    const deviceStateMs = Math.min(this.#deviceStateMs, Math.max(0, loaded - stopped));
+    const lastRoundMs = loaded - stopped - deviceStateMs;
     const startAndThawMs = running - handedOver;
     const startMs = startAndThawMs - this.#thawMs;
     const firstPartMs = scrubbedAtMs - standstillAtMs;
@@ -274,13 +278,14 @@ export class SourceStatistics {
     return {
       ...report,
       applicationDowntime: {
-        totalMs: firstPartMs + stopMs + lastRoundMs + startMs + thawMs,
+        totalMs: firstPartMs + stopMs + lastRoundMs + deviceStateMs + startMs + thawMs,
         ...(letGo ? { firstPartMs } : {}),
         gcMs,
         freezeMs,
         scrubMs,
         stopMs,
         lastRoundMs,
+        deviceStateMs,
         startMs,
         thawMs,
       },

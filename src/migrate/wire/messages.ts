@@ -68,7 +68,11 @@ const destinationMessage = z.discriminatedUnion("type", [
   /** QEMU waits for the stream. */
   z.object({ type: z.literal("ready"), qemuVersion: text, host: text }),
   /** The whole state is in QEMU's memory; the VM is stopped. */
-  z.object({ type: z.literal("loaded") }),
+  z.object({
+    type: z.literal("loaded"),
+    /** From when QEMU had been given all memory until it had loaded the devices' state. */
+    deviceStateMs: z.number().nonnegative().default(0),
+  }),
   z.object({ type: z.literal("hashes"), memory: memoryHashes }),
   /** The VM runs here (or is paused, if the source's was). `resumedWallMs`: time of QEMU's RESUME event. */
   z.object({
