@@ -186,6 +186,33 @@ test("a fast allocator, or a small heap, is left alone until the end", async () 
   }
 });
 
+test("a fast allocator with a large heap stands still a few times, just before it is held", async () => {
+  const largeHeap = () => new ModelHeap(130_000, 300_000);
+  for (const [collector, patient] of [
+    ["g1", false],
+    ["parallel", true],
+  ] as const) {
+    const heap = largeHeap();
+    const { agent, jvm, options } = worldOf(heap);
+    Object.assign(jvm, { vm: { collector } });
+    assert.equal(await scrubEarly(agent, jvm, { ...options, patient }), undefined);
+    assert.equal(heap.standstills, 0);
+  }
+  const heap = largeHeap();
+  const { agent, jvm, options } = worldOf(heap);
+  Object.assign(jvm, { vm: { collector: "parallel" } });
+  const clean = await scrubEarly(agent, jvm, options);
+  const freeBefore = { collections: heap.collections, ranges: heap.dead };
+  heap.collect();
+  const held = { heap: heap.snapshot(), freeBefore } as unknown as HeldJvm;
+  const left = dirtyDead(held, clean).reduce((sum, { bytes }) => sum + bytes, 0);
+  assert.ok(left < heap.bytes * 0.25, `${left} bytes of ${heap.bytes}`);
+  assert.ok(heap.standstills <= 12, `${heap.standstills} slices`);
+  heap.isHeld = true;
+  heap.zero(dirtyDead(held, clean));
+  assert.equal(heap.pages.indexOf(1), -1);
+});
+
 test("the estimate never exceeds what there is", () => {
   const amount = fc.double({ min: 0, max: 1e12, noNaN: true });
   fc.assert(
@@ -194,6 +221,7 @@ test("the estimate never exceeds what there is", () => {
         allocationBytesPerMs: fc.option(amount, { nil: undefined }),
         edenBytes: amount,
         disposableBytes: amount,
+        collectsAtOnce: fc.boolean(),
       }),
       (input) => {
         const late = lateScrubBytes(input);

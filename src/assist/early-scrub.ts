@@ -43,6 +43,12 @@ const sliceMs = 25;
 const leadMs = 150;
 /** The share of its eden that a program may fill in the time that all this takes. */
 const usedShareMax = 0.4;
+/**
+ * So much takes so long to zero (0.1 s and more, emulated 0.3 to 1.2 s) that a program that fills its eden within a second or two is made to
+ * stand still several times as well: in larger slices, so that it has filled no more than a part of it by the end.
+ */
+const largeBytes = 256 << 20;
+const hasty = { gapMs: 25, leadMs: 300, usedShareMax: 0.6 } as const;
 /** A fuller eden is collected first. */
 const fullShare = 0.2;
 /** From the time when eden would be emptied until the program is held, about. */
@@ -63,6 +69,20 @@ export interface EarlyScrubInput {
   readonly allocationBytesPerMs: number | undefined;
   readonly edenBytes: number;
   readonly disposableBytes: number;
+  /** A collection can be had at once, and as often as wanted. */
+  readonly collectsAtOnce: boolean;
+}
+
+/** patient: while the first round ends. hasty: only just before it is held. */
+export type EarlyScrubWay = "patient" | "hasty";
+
+/** Undefined: zeroing early does not pay. */
+export function earlyScrubWay(input: EarlyScrubInput): EarlyScrubWay | undefined {
+  const { edenBytes, disposableBytes, collectsAtOnce } = input;
+  if (input.allocationBytesPerMs === undefined || disposableBytes < worthBytes) return undefined;
+  if (usedBytes(input, "patient") <= edenBytes * usedShareMax) return "patient";
+  if (!collectsAtOnce || disposableBytes < largeBytes) return undefined;
+  return usedBytes(input, "hasty") <= edenBytes * hasty.usedShareMax ? "hasty" : undefined;
 }
 
 /** How long zeroing early takes, about. */
@@ -71,25 +91,31 @@ export function earlyScrubMs({ disposableBytes }: EarlyScrubInput): number {
   return slices * (sliceMs + gapMs) + leadMs;
 }
 
+/** What the program allocates meanwhile. It allocates nothing while it stands still, most of the time when that is for large slices. */
+function usedBytes(input: EarlyScrubInput, way: EarlyScrubWay): number {
+  const { allocationBytesPerMs = 0, disposableBytes } = input;
+  const slices = Math.ceil(disposableBytes / sliceBytesMax);
+  const ms = way === "patient" ? earlyScrubMs(input) : slices * hasty.gapMs + hasty.leadMs;
+  return allocationBytesPerMs * ms;
+}
+
 /** How much of the disposable memory is still to be zeroed at the end; all of it when zeroing early does not pay. */
 export function lateScrubBytes(input: EarlyScrubInput): number {
-  const { allocationBytesPerMs, edenBytes, disposableBytes } = input;
-  if (allocationBytesPerMs === undefined || disposableBytes < worthBytes) return disposableBytes;
-  const usedBytes = allocationBytesPerMs * earlyScrubMs(input);
-  return usedBytes > edenBytes * usedShareMax
-    ? disposableBytes
-    : Math.min(usedBytes, disposableBytes);
+  const way = earlyScrubWay(input);
+  const { disposableBytes } = input;
+  return way === undefined ? disposableBytes : Math.min(usedBytes(input, way), disposableBytes);
 }
 
 function sliceBytesOf(bytes: number): number {
   return Math.min(sliceBytesMax, Math.max(sliceBytesMin, Math.ceil(bytes / slicesMax)));
 }
 
-export function earlyScrubInput({ allocation, heap }: JvmParticipant): EarlyScrubInput {
+export function earlyScrubInput({ allocation, heap, vm }: JvmParticipant): EarlyScrubInput {
   return {
     allocationBytesPerMs: allocation.bytesPerMs,
     edenBytes: heap.edenUsedBytes + heap.edenFreeBytes,
     disposableBytes: totalBytes(heap.disposable),
+    collectsAtOnce: vm.collector !== "g1",
   };
 }
 
@@ -104,15 +130,19 @@ export async function scrubEarly(
   known?: FreeMemory,
 ): Promise<FreeMemory | undefined> {
   const input = earlyScrubInput(jvm);
-  if (lateScrubBytes(input) >= input.disposableBytes) return undefined;
+  const way = earlyScrubWay(input);
+  if (way === undefined || lateScrubBytes(input) >= input.disposableBytes) return undefined;
+  // By the time when it is held it would have used all of it again.
+  if (way === "hasty" && options.patient) return undefined;
   await emptyEden(agent, jvm, options);
-  const sliceBytes = sliceBytesOf(input.disposableBytes);
+  const sliceBytes = way === "hasty" ? sliceBytesMax : sliceBytesOf(input.disposableBytes);
+  const betweenMs = way === "hasty" ? hasty.gapMs : gapMs;
   let clean = known;
   for (let slice = 0; slice < slicesMax && options.clock.nowMs() < options.untilMs; slice++) {
     const next = await scrubSlice(agent, jvm, clean, sliceBytes, options);
     if (next === clean) break;
     clean = next;
-    await sleep(options.clock, gapMs);
+    await sleep(options.clock, betweenMs);
   }
   return clean;
 }

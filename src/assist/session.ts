@@ -16,6 +16,7 @@ import {
   dirtyDead,
   earlyScrubInput,
   earlyScrubMs,
+  earlyScrubWay,
   lateScrubBytes,
   scrubEarly,
 } from "./early-scrub.ts";
@@ -161,10 +162,18 @@ export class AssistSession implements AsyncDisposable {
     return Math.max(0, this.disposableBytes - spared);
   }
 
+  /** The same when it is not, and somebody waits for it. */
+  get hastyScrubMs(): number {
+    const inputs = this.jvms.map(earlyScrubInput);
+    const hasty = inputs.filter((input) => earlyScrubWay(input) === "hasty");
+    return hasty.reduce((sum, input) => sum + earlyScrubMs(input), 0);
+  }
+
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
   earlyScrubMs(linkBytesPerMs: number): number {
     const isLast = this.goingOn(linkBytesPerMs) === "rounds";
-    const times = this.jvms.filter(scrubsEarly).map((jvm) => {
+    const patient = this.jvms.filter((jvm) => earlyScrubWay(earlyScrubInput(jvm)) === "patient");
+    const times = patient.map((jvm) => {
       const collectionMs = isLast && jvm.vm.collector === "g1" ? periodicMs : 0;
       return earlyScrubMs(earlyScrubInput(jvm)) + collectionMs;
     });

@@ -76,6 +76,23 @@ for (const collector of ["Serial", "Parallel", "G1"] as const) {
   });
 }
 
+test("a large heap that fills fast is zeroed in several standstills: the last one has little left to zero", async () => {
+  await using harness = await Harness.create();
+  const guest = await javaGuest(harness, {
+    name: "large",
+    collector: "Serial",
+    memory: "1G",
+    young: 420,
+    heap: 500,
+    program: "Alloc,live=24,rate=250",
+  });
+  const { report, said } = await move(harness, guest, { assist: "require" });
+  assert.equal(report.assist?.state, "used", said);
+  const scrubbedBytes = (report.assist.hold?.scrubbedPages ?? Number.POSITIVE_INFINITY) * 4096;
+  assert.ok(scrubbedBytes < (420 << 20) * 0.7, `${scrubbedBytes} bytes; ${said}`);
+  assertConsistent(report);
+});
+
 test("two JVMs, one of them in a container's namespaces: both are held, both go on", async () => {
   await using harness = await Harness.create();
   const guest = await javaGuest(harness, {

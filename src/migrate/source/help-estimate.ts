@@ -113,7 +113,7 @@ export class HelpEstimate {
       linkBytesPerMs,
       downtimeLimitMs: this.#options.downtimeLimitMs,
       holdMs: collectionMs + this.#freezeAndScrubMs(session.lateScrubBytes),
-      waitMs: Math.max(0, ...jvms.map(waitMsOf)),
+      waitMs: Math.max(0, ...jvms.map(waitMsOf)) + session.hastyScrubMs,
       survivorBytes,
     });
   }
