@@ -140,7 +140,10 @@ export const assist = z.object({
       scrubMs: z.number(),
       stopMs: z.number(),
       lastRoundMs: z.number(),
-      deviceStateMs: z.number(),
+      deviceStateMs: z
+        .number()
+        .optional()
+        .meta({ description: "Absent in older records, where it is part of lastRoundMs." }),
       startMs: z.number(),
       thawMs: z.number(),
     })

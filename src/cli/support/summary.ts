@@ -169,7 +169,7 @@ function downtimeText(downtime: Downtime | undefined): string | undefined {
     ["zeroing", scrubMs],
     ["stop", stopMs],
     ["last round", lastRoundMs],
-    ["devices", deviceStateMs],
+    ...(deviceStateMs === undefined ? [] : [["devices", deviceStateMs] as const]),
     ["start", startMs],
     ["thaw", thawMs],
   ] as const;

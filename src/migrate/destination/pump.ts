@@ -284,9 +284,7 @@ export class DestinationPump {
     this.#closeSection(socket);
     const id = (this.#head as StreamHead).ramSectionId;
     this.#write(socket, encodeSectionBegin(id, "end"));
-    const end = encodeSectionEnd(id);
-    this.streamBytes += end.length;
-    socket.write(end, () => this.#events.memoryPassed?.());
+    this.#write(socket, encodeSectionEnd(id), () => this.#events.memoryPassed?.());
     this.#phase = "tail";
   }
 
@@ -296,9 +294,9 @@ export class DestinationPump {
     this.#write(socket, encodeSectionEnd((this.#head as StreamHead).ramSectionId));
   }
 
-  #write(socket: Socket, bytes: Uint8Array): void {
+  #write(socket: Socket, bytes: Uint8Array, passed?: () => void): void {
     this.streamBytes += bytes.length;
-    socket.write(bytes);
+    socket.write(bytes, passed);
   }
 
   #holdSlab(slab: Slab): () => void {
