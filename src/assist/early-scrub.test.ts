@@ -213,6 +213,16 @@ test("a fast allocator with a large heap stands still a few times, just before i
   assert.equal(heap.pages.indexOf(1), -1);
 });
 
+test("what lies beyond the last slice is left to the end, and counted there", () => {
+  const disposableBytes = 4096 * mebibyte;
+  const heap = { edenBytes: disposableBytes, disposableBytes, collectsAtOnce: true };
+  for (const allocationBytesPerMs of [1, 100_000, 1_000_000]) {
+    const late = lateScrubBytes({ ...heap, allocationBytesPerMs });
+    assert.ok(late >= disposableBytes - 24 * 64 * mebibyte, `${late} at ${allocationBytesPerMs}`);
+    assert.ok(late < disposableBytes);
+  }
+});
+
 test("the estimate never exceeds what there is", () => {
   const amount = fc.double({ min: 0, max: 1e12, noNaN: true });
   fc.assert(

@@ -2,7 +2,8 @@
  * Zeroing dead memory takes most of the standstill of a program that allocates slowly, and nearly all of it can be done
  * before: its eden, once empty, stays nearly empty for a while. So such a program is made to collect, and what is free then
  * is zeroed in slices, with a short standstill for each and time to work in between. When it is held at last, only what it
- * has used since is left to zero.
+ * has used since is left to zero. One with a large eden that it fills within a second or two has the same done just before it
+ * is held, in larger slices: its eden is partly used again by then, but not wholly.
  *
  * Whether memory is still as it was left is judged by the heap's own word (what was free before the last collection). Were
  * that wrong, such pages would travel like any others: it costs time, never correctness.
@@ -44,11 +45,12 @@ const leadMs = 150;
 /** The share of its eden that a program may fill in the time that all this takes. */
 const usedShareMax = 0.4;
 /**
- * So much takes so long to zero (0.1 s and more, emulated 0.3 to 1.2 s) that a program that fills its eden within a second or two is made to
- * stand still several times as well: in larger slices, so that it has filled no more than a part of it by the end.
+ * So much takes long enough to zero (KVM 0.05 s and more, emulated 0.2 s and more) for a program that allocates fast to stand still several
+ * times instead of once.
  */
 const largeBytes = 256 << 20;
-const hasty = { gapMs: 25, leadMs: 300, usedShareMax: 0.6 } as const;
+/** That program's: slices are of `sliceBytesMax`. */
+const hasty = { sliceMs: 100, gapMs: 25, leadMs: 300, usedShareMax: 0.6 } as const;
 /** A fuller eden is collected first. */
 const fullShare = 0.2;
 /** From the time when eden would be emptied until the program is held, about. */
@@ -80,34 +82,46 @@ export type EarlyScrubWay = "patient" | "hasty";
 export function earlyScrubWay(input: EarlyScrubInput): EarlyScrubWay | undefined {
   const { edenBytes, disposableBytes, collectsAtOnce } = input;
   if (input.allocationBytesPerMs === undefined || disposableBytes < worthBytes) return undefined;
-  if (usedBytes(input, "patient") <= edenBytes * usedShareMax) return "patient";
-  if (!collectsAtOnce || disposableBytes < largeBytes) return undefined;
-  return usedBytes(input, "hasty") <= edenBytes * hasty.usedShareMax ? "hasty" : undefined;
+  const pays = (way: EarlyScrubWay, shareMax: number): boolean => {
+    const bytes = usedBytes(input, way);
+    return bytes <= edenBytes * shareMax && bytes < disposableBytes;
+  };
+  if (pays("patient", usedShareMax)) return "patient";
+  const mayHaste = collectsAtOnce && disposableBytes >= largeBytes;
+  return mayHaste && pays("hasty", hasty.usedShareMax) ? "hasty" : undefined;
 }
 
 /** How long zeroing early takes, about. */
-export function earlyScrubMs({ disposableBytes }: EarlyScrubInput): number {
-  const slices = Math.ceil(disposableBytes / sliceBytesOf(disposableBytes));
-  return slices * (sliceMs + gapMs) + leadMs;
+export function earlyScrubMs({ disposableBytes }: EarlyScrubInput, way: EarlyScrubWay): number {
+  const count = sliceCountOf(disposableBytes, way);
+  return way === "patient"
+    ? count * (sliceMs + gapMs) + leadMs
+    : count * (hasty.sliceMs + hasty.gapMs) + hasty.leadMs;
 }
 
-/** What the program allocates meanwhile. It allocates nothing while it stands still, most of the time when that is for large slices. */
+/** What the program allocates meanwhile: while it stands still, nothing, which is most of the time when slices are large. */
 function usedBytes(input: EarlyScrubInput, way: EarlyScrubWay): number {
   const { allocationBytesPerMs = 0, disposableBytes } = input;
-  const slices = Math.ceil(disposableBytes / sliceBytesMax);
-  const ms = way === "patient" ? earlyScrubMs(input) : slices * hasty.gapMs + hasty.leadMs;
-  return allocationBytesPerMs * ms;
+  const stillMs = way === "hasty" ? sliceCountOf(disposableBytes, way) * hasty.sliceMs : 0;
+  return allocationBytesPerMs * (earlyScrubMs(input, way) - stillMs);
 }
 
 /** How much of the disposable memory is still to be zeroed at the end; all of it when zeroing early does not pay. */
 export function lateScrubBytes(input: EarlyScrubInput): number {
   const way = earlyScrubWay(input);
   const { disposableBytes } = input;
-  return way === undefined ? disposableBytes : Math.min(usedBytes(input, way), disposableBytes);
+  if (way === undefined) return disposableBytes;
+  const beyondBytes = Math.max(0, disposableBytes - slicesMax * sliceBytesMax);
+  return Math.min(usedBytes(input, way) + beyondBytes, disposableBytes);
 }
 
-function sliceBytesOf(bytes: number): number {
+function sliceBytesOf(bytes: number, way: EarlyScrubWay): number {
+  if (way === "hasty") return sliceBytesMax;
   return Math.min(sliceBytesMax, Math.max(sliceBytesMin, Math.ceil(bytes / slicesMax)));
+}
+
+function sliceCountOf(bytes: number, way: EarlyScrubWay): number {
+  return Math.min(slicesMax, Math.ceil(bytes / sliceBytesOf(bytes, way)));
 }
 
 export function earlyScrubInput({ allocation, heap, vm }: JvmParticipant): EarlyScrubInput {
@@ -131,11 +145,11 @@ export async function scrubEarly(
 ): Promise<FreeMemory | undefined> {
   const input = earlyScrubInput(jvm);
   const way = earlyScrubWay(input);
-  if (way === undefined || lateScrubBytes(input) >= input.disposableBytes) return undefined;
+  if (way === undefined) return undefined;
   // By the time when it is held it would have used all of it again.
   if (way === "hasty" && options.patient) return undefined;
   await emptyEden(agent, jvm, options);
-  const sliceBytes = way === "hasty" ? sliceBytesMax : sliceBytesOf(input.disposableBytes);
+  const sliceBytes = sliceBytesOf(input.disposableBytes, way);
   const betweenMs = way === "hasty" ? hasty.gapMs : gapMs;
   let clean = known;
   for (let slice = 0; slice < slicesMax && options.clock.nowMs() < options.untilMs; slice++) {

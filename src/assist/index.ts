@@ -21,6 +21,7 @@ export type {
 export {
   AssistSession,
   scrubsEarly,
+  scrubsPatiently,
   type DisposableFrames,
   type HoldOptions,
   type ScrubEarlyOptions,

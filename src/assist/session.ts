@@ -16,6 +16,7 @@ import {
   dirtyDead,
   earlyScrubInput,
   earlyScrubMs,
+  type EarlyScrubWay,
   earlyScrubWay,
   lateScrubBytes,
   scrubEarly,
@@ -162,20 +163,19 @@ export class AssistSession implements AsyncDisposable {
     return Math.max(0, this.disposableBytes - spared);
   }
 
-  /** The same when it is not, and somebody waits for it. */
+  /** How long zeroing just before all are held takes, about, for which the switch-over waits; 0: it is not done. */
   get hastyScrubMs(): number {
     const inputs = this.jvms.map(earlyScrubInput);
     const hasty = inputs.filter((input) => earlyScrubWay(input) === "hasty");
-    return hasty.reduce((sum, input) => sum + earlyScrubMs(input), 0);
+    return hasty.reduce((sum, input) => sum + earlyScrubMs(input, "hasty"), 0);
   }
 
   /** How long `scrubEarly` takes when it is patient, about; 0: it would do nothing. */
   earlyScrubMs(linkBytesPerMs: number): number {
     const isLast = this.goingOn(linkBytesPerMs) === "rounds";
-    const patient = this.jvms.filter((jvm) => earlyScrubWay(earlyScrubInput(jvm)) === "patient");
-    const times = patient.map((jvm) => {
+    const times = this.jvms.filter(scrubsPatiently).map((jvm) => {
       const collectionMs = isLast && jvm.vm.collector === "g1" ? periodicMs : 0;
-      return earlyScrubMs(earlyScrubInput(jvm)) + collectionMs;
+      return earlyScrubMs(earlyScrubInput(jvm), "patient") + collectionMs;
     });
     return times.reduce((sum, ms) => sum + ms, 0);
   }
@@ -528,9 +528,18 @@ export class AssistSession implements AsyncDisposable {
   }
 }
 
+/** In either way. */
 export function scrubsEarly(jvm: JvmParticipant): boolean {
-  const input = earlyScrubInput(jvm);
-  return lateScrubBytes(input) < input.disposableBytes;
+  return wayOf(jvm) !== undefined;
+}
+
+/** While the first round ends, as it allocates slowly. */
+export function scrubsPatiently(jvm: JvmParticipant): boolean {
+  return wayOf(jvm) === "patient";
+}
+
+function wayOf(jvm: JvmParticipant): EarlyScrubWay | undefined {
+  return earlyScrubWay(earlyScrubInput(jvm));
 }
 
 function isAgentsRefusal(error: unknown): boolean {

@@ -11,6 +11,7 @@ import {
   type Prediction,
   reserveMs,
   scrubsEarly,
+  scrubsPatiently,
   sendRunningMs,
 } from "../../assist/index.ts";
 import type { MigrateOptions, SentCounts } from "../job.ts";
@@ -121,7 +122,7 @@ export class HelpEstimate {
   /** One that allocates slowly, and whose collection would take too long, is not collected. */
   #sendsEden(jvm: JvmParticipant): boolean {
     const isAuto = this.#options.gc === "auto";
-    return isAuto && !jvm.isIdle && scrubsEarly(jvm) && jvm.provokedMs > this.pauseMsMax;
+    return isAuto && !jvm.isIdle && scrubsPatiently(jvm) && jvm.provokedMs > this.pauseMsMax;
   }
 
   /** Judged by the collections that it had; if they are not known, by what it has to copy. */
