@@ -1,6 +1,6 @@
 /**
  * `npm test`: check, then the unit tests (side by side), then those with real QEMUs: one file at a time, so that guests have
- * the machine to themselves; but those two at a time in which what happens is looked at, and not how fast.
+ * the machine to themselves; but those three at a time in which what happens is looked at, and not how fast.
  *
  *   npm test -- [--only check|unit|e2e] [PATTERN …]      PATTERN: part of a file's path
  */
@@ -8,8 +8,19 @@ import { spawnSync } from "node:child_process";
 import { globSync } from "node:fs";
 import { check } from "./check.ts";
 
-/** They mostly wait: for a guest to boot, for a fault to be noticed, for ticks of a guest. */
-const patient = ["assist-faults", "assist-victims"].map((name) => `test/e2e/${name}.test.ts`);
+/** They mostly wait: for a guest to boot, for a fault to be noticed, for ticks of a guest. The longest first. */
+const patient = [
+  "assist-faults",
+  "assist-victims",
+  "trace",
+  "by-hand",
+  "daemon",
+  "advise",
+  "assist-libraries",
+  "trace-daemon",
+  "refused",
+  "assist-examples",
+].map((name) => `test/e2e/${name}.test.ts`);
 
 interface Group {
   readonly name: string;
@@ -39,7 +50,7 @@ const groups: readonly Group[] = [
     concurrency: 1,
     timeoutMs: 900_000,
   },
-  { name: "e2e", files: patient, concurrency: 2, timeoutMs: 900_000 },
+  { name: "e2e", files: patient, concurrency: 3, timeoutMs: 900_000 },
 ];
 
 function run(name: string, files: string[], concurrency: number, timeoutMs: number): boolean {
@@ -72,7 +83,7 @@ function main(): boolean {
   if (words.length === 0 && (only ?? "check") === "check") good = check();
   for (const { name, files, besides = [], concurrency, timeoutMs } of groups) {
     if (only !== undefined && only !== name) continue;
-    const found = files.flatMap((pattern) => globSync(pattern)).toSorted();
+    const found = files.flatMap((pattern) => globSync(pattern).toSorted());
     const wanted = found.filter(
       (file) => !besides.includes(file) && words.every((word) => file.includes(word)),
     );

@@ -26,6 +26,8 @@ import { GodwitError } from "../../src/base/index.ts";
 import { sleep, systemClock } from "../../src/io/index.ts";
 
 export const pageBytes = 4096;
+/** Longer than any test takes. */
+export const forEver = { timeoutMs: 2000, holdMs: 20_000 };
 
 /** Why these tests cannot run here, or false. */
 export const skipAgent: string | false =

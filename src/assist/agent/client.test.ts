@@ -1,4 +1,4 @@
-/** The client against a scripted agent. What a real one does is tested in test/e2e/agent.test.ts. */
+/** The client against a scripted agent. What a real one does is tested in test/e2e/agent-*.test.ts. */
 import assert from "node:assert/strict";
 import { type Duplex, duplexPair } from "node:stream";
 import { describe, test } from "node:test";

@@ -2,21 +2,16 @@
  * Runs the source's machine: turns what sockets, QEMU and timers say into events, and carries out effects in the order in
  * which `stepSource` gives them. All decisions are in machine.ts.
  */
-import { createServer, type Server } from "node:net";
-import { hostname } from "node:os";
-import { rm } from "node:fs/promises";
-import { join } from "node:path";
-import { fromErrorRecord, GodwitError, Prng, toErrorRecord } from "../../base/index.ts";
+import { fromErrorRecord, GodwitError, toErrorRecord } from "../../base/index.ts";
 import { type Clock, sleep, systemProcesses } from "../../io/index.ts";
 import type { GuestMemory } from "../../qemu/memory/index.ts";
 import type { QmpClient } from "../../qemu/qmp/index.ts";
-import { pageBytes, type StreamHead } from "../../qemu/stream/index.ts";
+import type { StreamHead } from "../../qemu/stream/index.ts";
 import { type ChannelEvents, FrameChannel, peerError } from "../channel.ts";
 import { Driver } from "../driver.ts";
 import type { MigrationOutcome, SendJob } from "../job.ts";
 import { removeJournal, writeJournal } from "../journal.ts";
-import { RandomHints } from "../random-hints.ts";
-import { firstRoundEnds, RateMeter, RecordRate } from "../rate.ts";
+import { RateMeter } from "../rate.ts";
 import { SkipMap } from "../skip-map.ts";
 import { connectChannel } from "../transport.ts";
 import { compareHashes, hashChunkBytes, hashMemory } from "../verify.ts";
@@ -37,11 +32,15 @@ import {
   type SourceState,
   stepSource,
 } from "./machine.ts";
+import { offerMessage } from "./offer.ts";
 import { outcomeText } from "./outcome.ts";
 import { SourcePump } from "./pump.ts";
 import { resolveAtDestination } from "./resolve.ts";
+import { RoundWatch } from "./round-watch.ts";
 import { SourceSetup } from "./setup.ts";
 import { SourceStatistics } from "./statistics.ts";
+import { StreamSocket } from "./stream-socket.ts";
+import { SwitchOver } from "./switch-over.ts";
 
 /** Whoever follows the migration: the daemon, through the worker. */
 export interface SourceHost {
@@ -61,12 +60,6 @@ const deadlines = {
 /** Device state, last bitmap and start cost about this much beside the pages. */
 const fixedDowntimeMs = 20;
 const progressEveryMs = 100;
-/** Before the switch-over at most this much stays in flight, or 320 ms have passed: what may be queued at the most. */
-const drainedBytes = 64 << 10;
-/** QEMU is not told anew of less. */
-const armedUnit = 256 << 10;
-const drainPollMs = 4;
-const drainPolls = 80;
 
 export class SourceSession {
   readonly statistics: SourceStatistics;
@@ -74,22 +67,18 @@ export class SourceSession {
   readonly #clock: Clock;
   readonly #host: SourceHost;
   readonly #meter: RateMeter;
-  readonly #recordRate = new RecordRate();
   readonly #channel: FrameChannel;
   readonly #driver: Driver<SourceState, SourceEvent, SourceEffect>;
   readonly #skip = new SkipMap();
   readonly #assistance: Assistance;
   readonly #assisted: AssistedRounds;
   readonly #pump: SourcePump;
+  readonly #rounds: RoundWatch;
+  readonly #switchOver: SwitchOver;
   readonly #setup: SourceSetup;
+  readonly #streamSocket: StreamSocket;
   #head: StreamHead | undefined;
-  #hints: RandomHints | undefined;
-  #server: Server | undefined;
-  #passCount = 0;
-  /** When the stream began. */
-  #beganMs = 0;
   #streamStart: Promise<void> = Promise.resolve();
-  #vmStopped = false;
   #handingOver: Promise<void> = Promise.resolve();
   /** Who waits for what applications say waits no more. */
   readonly #givenUp = Promise.withResolvers<void>();
@@ -99,6 +88,7 @@ export class SourceSession {
     this.#job = job;
     this.#host = host;
     this.#clock = clock;
+    this.#streamSocket = new StreamSocket(job.runtimeDirectory, job.migrationId);
     this.#meter = new RateMeter(clock.nowMs());
     const { options } = job;
     // Zeroing early and holding have the time that was given each.
@@ -147,7 +137,7 @@ export class SourceSession {
       skip: this.#skip,
       qemu: () => this.#setup.qemu,
       phase: () => this.#driver.state.phase,
-      bytesPerMs: () => this.#recordsPerMs(),
+      bytesPerMs: () => this.#rounds.recordsPerMs(),
       start: (work) => this.#start(work),
       say,
     });
@@ -170,6 +160,31 @@ export class SourceSession {
       assistance: this.#assistance,
       options,
       hintsFreePages: () => this.#setup.hintsFreePages,
+    });
+    this.#rounds = new RoundWatch({
+      clock,
+      options,
+      channel: this.#channel,
+      meter: this.#meter,
+      pump: this.#pump,
+      skip: this.#skip,
+      assistance: this.#assistance,
+      assisted: this.#assisted,
+      statistics: this.statistics,
+      qemu: () => this.#setup.qemu,
+      phase: () => this.#driver.state.phase,
+      round: (round, bytesPerMs) => this.#dispatch({ type: "round", round, bytesPerMs }),
+      failed: (error) => this.#failed(error),
+    });
+    this.#switchOver = new SwitchOver({
+      clock,
+      options,
+      assistance: this.#assistance,
+      assisted: this.#assisted,
+      pump: this.#pump,
+      qemu: () => this.#setup.qemu,
+      phase: () => this.#driver.state.phase,
+      recordsPerMs: () => this.#rounds.recordsPerMs(),
     });
   }
 
@@ -216,7 +231,7 @@ export class SourceSession {
   #follow(qmp: QmpClient): void {
     void qmp.closed.then(() => this.#monitorClosed());
     qmp.on("MIGRATION", ({ data }) => this.#migrationState(data.status));
-    qmp.on("MIGRATION_PASS", () => void this.#passBegan());
+    qmp.on("MIGRATION_PASS", () => void this.#rounds.passBegan());
     qmp.on("STOP", ({ timestampUs }) => {
       this.statistics.stopped(timestampUs);
     });
@@ -273,18 +288,14 @@ export class SourceSession {
     const ack = decodeAckBody(bytes, from, to);
     this.#pump.acknowledged(ack, this.#meter.bytesPerMs(this.#clock.nowMs()));
     // The end of a round may be memory that takes no time.
-    this.#lookAtFirstRound();
+    this.#rounds.lookAtFirstRound();
   }
 
   #began(head: StreamHead): void {
     this.#head = head;
-    this.#beganMs = this.#clock.nowMs();
     this.statistics.memoryBytes = head.blocks.reduce((sum, block) => sum + block.lengthBytes, 0);
     this.#assisted.began(head.blocks);
-    const { dropShare, dropSeed } = this.job.options;
-    if (dropShare > 0) {
-      this.#hints = new RandomHints(this.#skip, head.blocks, dropShare, new Prng(dropSeed));
-    }
+    this.#rounds.began(head);
     this.#dispatch({ type: "stream-began" });
   }
 
@@ -301,8 +312,7 @@ export class SourceSession {
   #migrationState(status: string): void {
     // QEMU has stopped the VM for its last pass. (Event STOP alone may be somebody else's `stop`.)
     if (status === "device") {
-      this.#vmStopped = true;
-      this.#pump.liftBandwidth();
+      this.#switchOver.vmStopped();
       this.#dispatch({ type: "vm-stopped" });
     }
     if (status === "completed") this.#dispatch({ type: "qemu-completed" });
@@ -316,62 +326,6 @@ export class SourceSession {
         const message = `the source QEMU gave the migration up (${status})${text === undefined ? "" : `: ${text}`}`;
         this.#dispatch({ type: "qemu-failed", error: { code: "MIGRATION_FAILED", message } });
       });
-  }
-
-  async #passBegan(): Promise<void> {
-    const startMs = this.#clock.nowMs();
-    this.#passCount++;
-    const pass = this.#passCount;
-    if (pass > 1) this.#pump.sender.endBulk();
-    const rest = this.#assisted.passBegan(startMs);
-    if (this.#driver.state.phase !== "rounds" && this.#driver.state.phase !== "setup") return;
-    try {
-      // The next pass tells what was dirtied meanwhile.
-      if (rest !== undefined) return await rest;
-      const { ram } = (await this.#setup.qemu?.query()) ?? {};
-      if (ram === undefined) return;
-      this.#hints?.refresh();
-      this.#meter.update(this.#channel.wireBytes, startMs);
-      const found = { index: ram["dirty-sync-count"], dirtyBytes: ram.remaining, startMs };
-      const counts = this.statistics.sentCounts();
-      const adjusted = this.#assistance.adjust(found, counts);
-      const assisted = this.#assistance.isActive;
-      const round = assisted ? adjusted : found;
-      this.#measureRecords();
-      const { encodedRawBytes, encodedBodyBytes } = this.#pump.sender;
-      if (pass > 1) this.#recordRate.passBegan(encodedRawBytes, encodedBodyBytes);
-      const bytesPerMs = this.#recordsPerMs();
-      if (assisted && found.index === 2 && (await this.#assisted.reconsider(found, bytesPerMs))) {
-        return;
-      }
-      // Asking took so long that the next one has begun.
-      if (pass !== this.#passCount) return;
-      this.#dispatch({ type: "round", round, bytesPerMs });
-      if (this.#driver.state.phase === "rounds") await this.#assisted.refresh();
-    } catch (error) {
-      this.#failed(error);
-    }
-  }
-
-  /** At its end the queue becomes short: what is in flight has to drain before the VM is stopped. */
-  #lookAtFirstRound(): void {
-    if (this.#head === undefined || this.#passCount > 1) return;
-    const { pageCount, zeroCount } = this.#pump;
-    const elapsedMs = this.#clock.nowMs() - this.#beganMs;
-    const allPages = this.statistics.memoryBytes / pageBytes;
-    const sentPages = pageCount + zeroCount + this.#skip.droppedCount;
-    if (!firstRoundEnds(elapsedMs, sentPages, allPages)) return;
-    this.#pump.sender.endBulk();
-  }
-
-  #measureRecords(): void {
-    const { encodedRawBytes, encodedBodyBytes, encodeMs, besideMs } = this.#pump.sender;
-    this.#recordRate.update(encodedRawBytes, encodedBodyBytes, Math.max(encodeMs, besideMs));
-  }
-
-  /** What the link carried lately, as memory: with a codec that is more than its bytes. */
-  #recordsPerMs(): number {
-    return this.#recordRate.recordsPerMs(this.#meter.bytesPerMs(this.#clock.nowMs()));
   }
 
   /** The monitor is gone: is QEMU? A process that has ended cannot run its VM. */
@@ -406,9 +360,9 @@ export class SourceSession {
       case "give-up":
         return this.#start(this.#assisted.giveUp("the applications were not ready in time"));
       case "arm":
-        return this.#start(this.#arm(effect.restBytes));
+        return this.#start(this.#switchOver.arm(effect.restBytes));
       case "force-switchover":
-        return this.#start(this.#forceSwitchover());
+        return this.#start(this.#switchOver.force());
       case "verify":
         return this.#start(this.#verify());
       case "hand-over":
@@ -427,7 +381,7 @@ export class SourceSession {
         return this.#channel.sendControl({ type: "abort", error: peerError(effect.error) });
       case "stop-stream":
         this.#pump.stop();
-        this.#server?.close();
+        this.#streamSocket.close();
         return;
       case "ensure-resumed":
         return this.#start(this.#ensureResumed());
@@ -449,20 +403,7 @@ export class SourceSession {
     await connectChannel(this.#clock, this.#channel, job, job.transport);
     // Given up before anybody could be told of it: the destination is not to begin.
     if (!this.#getsReady) return this.#channel.destroy();
-    const version = this.#setup.qemu?.qmp.version.qemu;
-    this.#channel.sendControl({
-      type: "offer",
-      migrationId: job.migrationId,
-      vmName: job.vmName,
-      ...(job.definition === undefined ? {} : { definition: job.definition }),
-      source: {
-        godwitVersion: "1",
-        qemuVersion: `${version?.major}.${version?.minor}.${version?.micro}`,
-        host: hostname(),
-      },
-      run: this.#setup.qemu?.wasRunning ?? true,
-      verify: job.options.verify,
-    });
+    this.#channel.sendControl(offerMessage(job, this.#setup.qemu));
   }
 
   async #startStream(): Promise<void> {
@@ -475,55 +416,21 @@ export class SourceSession {
       if (!this.#getsReady) return;
     }
     if (assist === "require") this.#assistance.assertActive();
-    const path = join(this.job.runtimeDirectory, `${this.job.migrationId}.sock`);
-    await rm(path, { force: true });
-    const server = createServer({ pauseOnConnect: true });
-    this.#server = server;
-    server.on("connection", (socket) => {
-      server.close();
-      this.#pump.open(socket);
-    });
-    server.on("error", (error) => this.#failed(error));
-    await new Promise<void>((resolve) => {
-      server.listen(path, resolve);
-    });
+    const socket = this.#streamSocket;
+    await socket.listen(
+      (connection) => this.#pump.open(connection),
+      (error) => this.#failed(error),
+    );
     // It may have been given up meanwhile.
-    if (this.#driver.state.phase !== "setup") return void server.close();
-    await this.#setup.qemu?.migrateTo(path);
+    if (this.#driver.state.phase !== "setup") return socket.close();
+    await this.#setup.qemu?.migrateTo(socket.path);
     this.#setup.askForHints();
   }
 
-  async #arm(restBytes: number): Promise<void> {
-    // With applications' help QEMU's count says nothing about what will be left.
-    const { isActive, isLooking } = this.#assistance;
-    const bytes = isActive || isLooking ? 0 : Math.floor(restBytes / armedUnit) * armedUnit;
-    if (this.#driver.state.phase === "rounds") await this.#setup.qemu?.arm(bytes);
-  }
-
   async #prepareApplications(): Promise<void> {
-    const bytesPerMs = this.#recordsPerMs();
+    const bytesPerMs = this.#rounds.recordsPerMs();
     const prepared = await this.#assisted.prepare(bytesPerMs);
     this.#dispatch({ type: prepared ? "prepared" : "unprepared" });
-  }
-
-  /** What is under way would have to drain while the VM is stopped: it drains first. */
-  async #forceSwitchover(): Promise<void> {
-    this.#pump.unhold("round");
-    if (this.#assistance.isHeld) {
-      const { downtimeLimitMs } = this.job.options;
-      return await this.#assisted.end(this.#recordsPerMs(), downtimeLimitMs, () => this.#vmStopped);
-    }
-    this.#pump.liftBandwidth();
-    this.#pump.hold("owner");
-    for (let i = 0; i < drainPolls && this.#pump.sender.inFlightBytes > drainedBytes; i++) {
-      await sleep(this.#clock, drainPollMs);
-    }
-    this.#pump.unhold("owner");
-    // Given up meanwhile, QEMU's own settings are being put back.
-    if (this.#driver.state.phase !== "switchover") return;
-    // Not said yet when the time to prepare passed without an answer.
-    this.#pump.allowSwitchover();
-    await this.#setup.qemu?.forceSwitchover();
   }
 
   async #verify(): Promise<void> {
@@ -583,10 +490,9 @@ export class SourceSession {
   #followProgress(): () => void {
     let stop: () => void = () => {};
     const tick = (): void => {
-      this.#meter.update(this.#channel.wireBytes, this.#clock.nowMs());
-      this.#measureRecords();
+      this.#rounds.tick();
       this.#host.progress(this.statistics);
-      this.#lookAtFirstRound();
+      this.#rounds.lookAtFirstRound();
       stop = this.#clock.after(progressEveryMs, tick);
     };
     tick();
@@ -595,14 +501,14 @@ export class SourceSession {
 
   async #close(): Promise<void> {
     this.#driver.close();
-    this.#server?.close();
+    this.#streamSocket.close();
     this.#pump.stop();
     this.#assisted.close();
     await this.#channel.finish(2_000);
     await this.#assistance[Symbol.asyncDispose]();
     await this.#setup[Symbol.asyncDispose]();
     const { runtimeDirectory, migrationId } = this.job;
-    await rm(join(runtimeDirectory, `${migrationId}.sock`), { force: true });
+    await this.#streamSocket[Symbol.asyncDispose]();
     // A note must not be written after it was removed.
     await this.#handingOver.catch(() => {});
     if (this.#driver.state.phase !== "unconfirmed")
