@@ -27,6 +27,7 @@ const { values } = parseArgs({
     compress: { type: "string", default: "none" },
     "no-verify": { type: "boolean", default: false },
     "verify-heap": { type: "string", default: "half" },
+    "assist-timeout": { type: "string", default: "20000" },
     report: { type: "boolean", default: false },
     json: { type: "boolean", default: false },
   },
@@ -103,6 +104,8 @@ async function migrateOnce(
     compress: values.compress as MigrateOptions["compress"],
     verify: !values["no-verify"],
     bandwidthBytesPerSecond: Number(values.bandwidth),
+    // A JVM that checks its whole heap, in a guest that shares the processors with another, may collect for more than the usual 5 s.
+    assistTimeoutMs: Number(values["assist-timeout"]),
     timeoutMs: 180_000,
   });
   const outcome = await run.source.outcome;
