@@ -1,6 +1,6 @@
 /**
  * `npm test`: check, then the unit tests (side by side), then those with real QEMUs: one file at a time, so that guests have
- * the machine to themselves; but those three at a time in which what happens is looked at, and not how fast.
+ * the machine to themselves; but those two at a time in which what happens is looked at, and not how fast.
  *
  *   npm test -- [--only check|unit|e2e] [PATTERN …]      PATTERN: part of a file's path
  */
@@ -50,7 +50,7 @@ const groups: readonly Group[] = [
     concurrency: 1,
     timeoutMs: 900_000,
   },
-  { name: "e2e", files: patient, concurrency: 3, timeoutMs: 900_000 },
+  { name: "e2e", files: patient, concurrency: 2, timeoutMs: 900_000 },
 ];
 
 function run(name: string, files: string[], concurrency: number, timeoutMs: number): boolean {

@@ -77,6 +77,10 @@ export class AgentRelay implements Disposable {
     return relay;
   }
 
+  get hasStruck(): boolean {
+    return this.#struck;
+  }
+
   /** Resolves when the fault has struck. */
   get struck(): Promise<void> {
     return this.#onStruck.promise;

@@ -14,6 +14,8 @@ import { javaGuest } from "./java-guest.ts";
 
 /** "The stated time" of docs/JAVMM.md: what the agent holds it lets go by then, however silent the host. */
 const thawedWithinMs = 12_000;
+/** Migrations until a fault strikes. */
+const attemptsMax = 3;
 const timedOut = { error: 5 };
 const gone = { error: 2 };
 const unreadable = { error: 9 };
@@ -116,6 +118,26 @@ async function arrives(run: MigrationRun): Promise<MigrationOutcome> {
   return outcome;
 }
 
+interface Struck {
+  readonly said: readonly string[];
+  readonly assist: MigrationOutcome["report"]["assist"];
+}
+
+/**
+ * As `arrives`, with a fault. On a busy machine a collection may have taken so long that help does not pay: then nobody is held,
+ * and nothing breaks. Once more, in that case.
+ */
+async function arrivesStruck(fault: AgentFault): Promise<Struck> {
+  for (let attempt = 1; ; attempt++) {
+    using relay = await relayFor(fault);
+    const run = await begin(relay, {});
+    const { report } = await arrives(run);
+    if (relay.hasStruck || attempt === attemptsMax) {
+      return { said: run.source.said, assist: report.assist };
+    }
+  }
+}
+
 test("nothing broken: applications are held", async () => {
   using relay = await relayFor({ at: "cancel", after: 99, what: "close" });
   const run = await begin(relay, {});
@@ -127,11 +149,8 @@ test("nothing broken: applications are held", async () => {
 for (const { at, after: times, what, state, text } of cases) {
   const name = typeof what === "string" ? what : Object.keys(what).join();
   test(`${at} after ${times}: ${name}: plain pre-copy, memory equal, the JVM goes on`, async () => {
-    using relay = await relayFor({ at, after: times, what });
-    const run = await begin(relay, {});
-    const { report } = await arrives(run);
-    const { assist } = report;
-    assert.equal(assist?.state, state, `${assist?.text}\n${run.source.said.join("\n")}`);
+    const { said, assist } = await arrivesStruck({ at, after: times, what });
+    assert.equal(assist?.state, state, `${assist?.text}\n${said.join("\n")}`);
     assert.match(assist?.text ?? "", text);
   });
 }
