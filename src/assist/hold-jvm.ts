@@ -146,6 +146,14 @@ export function isCollected(
   return after.edenUsedBytes < before.edenUsedBytes || after.edenUsedBytes <= fewBytes;
 }
 
+/**
+ * One came by itself meanwhile, or was under way and is over: another one would find little to collect, and let the application wait
+ * as long again.
+ */
+function hasCollected(before: HeapSnapshot, now: HeapSnapshot): boolean {
+  return !now.active && now.edenUsedBytes < before.edenUsedBytes;
+}
+
 /** What has been free all the time; nothing, if there was a collection that nobody saw. */
 function freeSince(
   before: FreeMemory | undefined,
@@ -203,7 +211,7 @@ export async function collect(
   }
   try {
     const provoke = kind === "periodic" ? periodic : phantom;
-    const held = await jvm.allocation.pausedFor(() => provoke(agent, jvm, options));
+    const held = await jvm.allocation.pausedFor(() => provoke(agent, jvm, heap, options));
     if (held !== undefined) return held;
     // There is no way to make this one collect.
     return await natural(agent, jvm, heap, untilMs - clock.nowMs(), options);
@@ -316,15 +324,19 @@ async function watch(
 async function phantom(
   agent: AgentClient,
   jvm: JvmParticipant,
+  before: HeapSnapshot,
   options: HoldJvmOptions,
 ): Promise<Hold | undefined> {
   const { process } = jvm;
   options.soon?.();
-  await holdNow(agent, jvm, options);
+  const still = await holdNow(agent, jvm, options);
   let undo: { address: number; bytes: Uint8Array } | undefined;
   let heap: HeapSnapshot;
+  let isEmptied = false;
   try {
     heap = await jvm.snapshot();
+    isEmptied = hasCollected(before, heap);
+    if (isEmptied) return { how: "natural", held: still };
     const writes = heap.active ? undefined : await jvm.vm.phantom(heap);
     const top = writes?.at(-1);
     if (writes === undefined || top === undefined) return undefined;
@@ -333,7 +345,7 @@ async function phantom(
     // The last write moves `top`: until then nothing is changed that anybody looks at.
     for (const write of writes) await agent.write(process, write.address, write.bytes);
   } finally {
-    await agent.thaw(process);
+    if (!isEmptied) await agent.thaw(process);
   }
   // As it was held: exact but for the array's header, at the beginning of what was free.
   const free = { collections: heap.collections, ranges: heap.dead };
@@ -373,6 +385,7 @@ async function takeBack(
 async function periodic(
   agent: AgentClient,
   jvm: JvmParticipant,
+  before: HeapSnapshot,
   options: HoldJvmOptions,
 ): Promise<Hold | undefined> {
   const { process } = jvm;
@@ -380,13 +393,16 @@ async function periodic(
   if (flag === undefined) return undefined;
   const heap = await jvm.snapshot();
   if (flag.usualDelayMs <= soonMs) options.soon?.();
-  await holdNow(agent, jvm, options);
+  const still = await holdNow(agent, jvm, options);
+  let isEmptied = false;
   try {
+    isEmptied = hasCollected(before, await jvm.snapshot());
+    if (isEmptied) return { how: "natural", held: still };
     // Put back by the agent itself should this side fall silent.
     const { address, bytes } = flag.set;
     await agent.write(process, address, bytes, { restoreWhenAlone: true });
   } finally {
-    await agent.thaw(process);
+    if (!isEmptied) await agent.thaw(process);
   }
   const { address, bytes } = flag.restore;
   let held: Hold;
