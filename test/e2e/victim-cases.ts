@@ -169,7 +169,6 @@ export const busy: readonly Fault[] = [
   {
     name: "the JVM is killed when it is to be held",
     at: "hold",
-    after: 1,
     does: "kill -9 $J",
     kills: "java",
     ends: "failed",
