@@ -147,10 +147,10 @@ export function isCollected(
 }
 
 /**
- * One came by itself meanwhile, or was under way and is over: another one would find little to collect, and let the application wait
+ * A collection came by itself, or was under way and is over: another one would find little to collect, and let the application wait
  * as long again.
  */
-function hasCollected(before: HeapSnapshot, now: HeapSnapshot): boolean {
+function collectedMeanwhile(before: HeapSnapshot, now: HeapSnapshot): boolean {
   return !now.active && now.edenUsedBytes < before.edenUsedBytes;
 }
 
@@ -335,7 +335,7 @@ async function phantom(
   let isEmptied = false;
   try {
     heap = await jvm.snapshot();
-    isEmptied = hasCollected(before, heap);
+    isEmptied = collectedMeanwhile(before, heap);
     if (isEmptied) return { how: "natural", held: still };
     const writes = heap.active ? undefined : await jvm.vm.phantom(heap);
     const top = writes?.at(-1);
@@ -396,7 +396,7 @@ async function periodic(
   const still = await holdNow(agent, jvm, options);
   let isEmptied = false;
   try {
-    isEmptied = hasCollected(before, await jvm.snapshot());
+    isEmptied = collectedMeanwhile(before, await jvm.snapshot());
     if (isEmptied) return { how: "natural", held: still };
     // Put back by the agent itself should this side fall silent.
     const { address, bytes } = flag.set;

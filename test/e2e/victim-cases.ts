@@ -167,10 +167,11 @@ export const busy: readonly Fault[] = [
     ends: "cancelled",
   },
   {
-    name: "the JVM is killed when it is to be held",
+    name: "the JVM is killed when its collection is to be awaited",
     at: "hold",
     does: "kill -9 $J",
     kills: "java",
+    options: { gc: "wait" },
     ends: "failed",
   },
 ];

@@ -11,7 +11,7 @@ export class StreamSocket {
     this.path = join(runtimeDirectory, `${migrationId}.sock`);
   }
 
-  /** On return QEMU may connect. */
+  /** On return QEMU may connect. What goes wrong, before as after that, is told to `failed`. */
   async listen(connected: (socket: Socket) => void, failed: (error: Error) => void): Promise<void> {
     await rm(this.path, { force: true });
     const server = createServer({ pauseOnConnect: true });

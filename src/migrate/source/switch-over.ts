@@ -34,7 +34,7 @@ export class SwitchOver {
     this.#options = options;
   }
 
-  /** QEMU has stopped the VM: nothing is saved for others any more. */
+  /** QEMU has stopped the VM: from now on the limit on bandwidth does not count. */
   vmStopped(): void {
     this.#vmStopped = true;
     this.#options.pump.liftBandwidth();
