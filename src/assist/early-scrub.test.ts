@@ -88,6 +88,7 @@ function worldOf(heap: ModelHeap) {
     hold: async () => {
       heap.standstills++;
       heap.isHeld = true;
+      return { gcUs: 0 };
     },
     thaw: async () => {
       heap.isHeld = false;
@@ -108,6 +109,7 @@ function worldOf(heap: ModelHeap) {
     gc: "auto",
     untilMs: 2_000,
     holdMs: 10_000,
+    pauseMsMax: 240,
     watchFree: false,
     patient: false,
   };
@@ -239,6 +241,43 @@ test("the estimate never exceeds what there is", () => {
       },
     ),
   );
+});
+
+test("after a collection it works as long as it stood still before it is held again", async () => {
+  for (const [gcMs, worksMs] of [
+    [10, 50],
+    [170, 170],
+    [900, 240],
+  ] as const) {
+    const heap = new ModelHeap(25_000, 10_000);
+    heap.top = heap.bytes / 2;
+    const { agent, jvm, options } = worldOf(heap);
+    const holdsAtMs: number[] = [];
+    const hold = async (_: unknown, { counterAddress }: { counterAddress?: number }) => {
+      heap.isHeld = true;
+      if (counterAddress === undefined) return holdsAtMs.push(heap.nowMs);
+      heap.nowMs += gcMs;
+      heap.collect();
+      return { gcUs: gcMs * 1000 };
+    };
+    const set = { address: 0, bytes: new Uint8Array(1) };
+    const collecting = Object.assign(jvm, {
+      vm: {
+        collector: "g1",
+        counterAddress: 8,
+        periodicCollection: async () => ({ usualDelayMs: 0, set, restore: set }),
+      },
+      allocation: {
+        bytesPerMs: heap.bytesPerMs,
+        fullInMs: () => 5_000,
+        pausedFor: (work: () => unknown) => work(),
+      },
+    });
+    const provoking = Object.assign(agent, { hold, write: async () => {} });
+    const patient = { ...options, gc: "provoke", untilMs: 10_000, patient: true } as const;
+    await scrubEarly(provoking, collecting, patient);
+    assert.equal((holdsAtMs[1] as number) - gcMs, (holdsAtMs[0] as number) + worksMs);
+  }
 });
 
 test("a program whose collection would take too long is not made to collect", async () => {

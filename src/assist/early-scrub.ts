@@ -177,8 +177,10 @@ async function emptyEden(
   if (isPeriodic && gc === "auto" && isSentRather(jvm, options.linkBytesPerMs)) return;
   const how = isPeriodic ? gc : "provoke";
   let before = heap;
+  let stoodStillMs = 0;
   for (let attempt = 1; attempt <= emptyAttemptsMax; attempt++) {
-    await collect(agent, jvm, before, { ...options, gc: how, watchFree: false });
+    const { held } = await collect(agent, jvm, before, { ...options, gc: how, watchFree: false });
+    stoodStillMs = held.gcUs / 1000;
     let after: HeapSnapshot;
     try {
       after = await jvm.snapshot();
@@ -188,7 +190,8 @@ async function emptyEden(
     if (isCollected(before, after, options)) break;
     before = after;
   }
-  await sleep(options.clock, gapMs);
+  // What it was in the middle of is to be over before it is held again: its user would wait for all of it together.
+  await sleep(options.clock, Math.max(gapMs, Math.min(stoodStillMs, options.pauseMsMax)));
 }
 
 /** A collection is neither near nor worth being asked for: what eden will hold by the end can be sent, in rounds. */

@@ -159,6 +159,14 @@ test("the next collection is judged by those that were seen, not by those at a p
   assert.equal(await seen(2, 0, 40), 40);
 });
 
+test("a collection that is provoked may take longer than the last ones", async () => {
+  const g1 = new FakeG1();
+  const jvm = g1.open();
+  g1.pauseTimes = { count: 3, totalMs: 900, lastMs: 100 };
+  await jvm.disposable();
+  assert.equal(jvm.provokedMs, 150);
+});
+
 function options(g1: FakeG1): HoldJvmOptions {
   return {
     clock: g1.clock,
