@@ -167,6 +167,20 @@ test("a collection that is provoked may take longer than the last ones", async (
   assert.equal(jvm.provokedMs, 150);
 });
 
+test("Parallel may collect the whole heap when much survived", async () => {
+  const g1 = new FakeG1();
+  const jvm = g1.open();
+  g1.pauseTimes = { count: 3, totalMs: 900, lastMs: 40 };
+  await jvm.disposable();
+  Object.assign(jvm.vm, { collector: "parallel" });
+  const expected = (survivorUsedBytes: number): number => {
+    jvm.heap = { ...jvm.heap, survivorUsedBytes };
+    return jvm.provokedMs;
+  };
+  assert.equal(expected(12 << 20), 600);
+  assert.equal(expected(1 << 20), 60);
+});
+
 function options(g1: FakeG1): HoldJvmOptions {
   return {
     clock: g1.clock,
