@@ -109,7 +109,7 @@ export class JvmParticipant implements Participant {
   /**
    * How long a collection may take that is provoked. Parallel, with much in its survivor space, may collect the whole heap for
    * it, and promote all: up to fifteen times as long (measured with 12 MB of survivors: derby 152 and 430 ms, where Serial took
-   * 43; crypto 51 and 530, 42 and 592, 40 and 600). Any other may take longer than usual, too. Without figures of its own: by
+   * 43; crypto 51 and 530, 42 and 592, 39 and 600). Any other may take longer than usual, too. Without figures of its own: by
    * what has to be copied.
    */
   get provokedMs(): number {
