@@ -12,6 +12,7 @@ const idleBytesPerMs = 1_000;
 const idleAfterMs = 1_000;
 
 const fewSurvivorBytes = 2 << 20;
+/** Of the whole heap instead of the young generation. */
 const fullFactor = 15;
 /** One that comes at any time may find more alive than those that come when eden is full (javac: 200 → 333 ms, 149 → 405 ms). */
 const provokedFactor = 1.5;
